@@ -10,7 +10,9 @@ import (
 
 // Store keeps immutable objects under keys. A key is a slash-separated relative
 // path of one or more non-empty elements, none of them "." or "..", of letters,
-// digits and "._-+=" only.
+// digits and "._-+=" only; see [CheckKey]. No key may be a directory of another
+// one (as "a" is of "a/b"): a file system cannot hold both. A Put that would
+// make one so may fail.
 //
 // Errors steer control flow in two cases only: an error that wraps
 // [fs.ErrNotExist] says that the object is proven to be absent, and one that
@@ -24,9 +26,12 @@ type Store interface {
 	// Put stores the object that src yields under a key that is not taken. On
 	// nil the object is durable and whole, and every later Open, Stat and List
 	// of any process sees it. A taken key is fs.ErrExist, also when the object
-	// there came from an earlier try of this very Put: compare, then decide. Of
-	// several racing Puts of one key exactly one succeeds. Nobody ever sees a
-	// part of an object.
+	// there came from an earlier try of this very Put: compare, then decide. On
+	// fs.ErrExist the object that is there is durable, too, which an Open, a
+	// Stat or a List that shows it does not promise: its writer may be dead
+	// before it got that far. Of several racing Puts of one key exactly one
+	// succeeds. Nobody ever sees a part of an object. src is not used any more
+	// once Put has returned.
 	Put(ctx context.Context, key string, src Source) error
 
 	// Open reads an object. A reader that ends with io.EOF has yielded exactly
