@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// maxHistoryBytes bounds what is taken for a history file. A timeline adds a
+// maxHistoryLen bounds what is taken for a history file. A timeline adds a
 // line of some sixty bytes, so this leaves room for thousands of promotions.
-const maxHistoryBytes = 1 << 20
+const maxHistoryLen = 1 << 20
 
 // blank are the bytes that may stand around the fields of a history line.
 const blank = " \t\r\v\f"
@@ -102,8 +102,8 @@ func (h *History) parse(data []byte) error {
 	if h.Timeline == 0 {
 		return errors.New("there is no timeline 0")
 	}
-	if len(data) > maxHistoryBytes {
-		return fmt.Errorf("%d bytes are too many, the limit is %d", len(data), maxHistoryBytes)
+	if len(data) > maxHistoryLen {
+		return fmt.Errorf("%d bytes are too many, the limit is %d", len(data), maxHistoryLen)
 	}
 	if i := bytes.IndexByte(data, 0); i >= 0 {
 		return fmt.Errorf("zero byte at offset %d", i)
