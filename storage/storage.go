@@ -36,7 +36,8 @@ type Store interface {
 
 	// Open reads an object. A reader that ends with io.EOF has yielded exactly
 	// Info.Size bytes; one that is cut short fails with io.ErrUnexpectedEOF.
-	// The caller closes the reader. It may also implement [io.ReaderAt].
+	// The caller closes the reader. It may also implement [io.ReaderAt]. The
+	// context governs the reader, too: once it has ended, reads may fail.
 	Open(ctx context.Context, key string) (io.ReadCloser, Info, error)
 
 	// Stat tells about an object without reading it.

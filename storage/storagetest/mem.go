@@ -66,10 +66,11 @@ func (m *Mem) Open(ctx context.Context, key string) (io.ReadCloser, storage.Info
 		return nil, storage.Info{}, &fs.PathError{Op: "open", Path: key, Err: fs.ErrNotExist}
 	}
 	info := storage.Info{Key: key, Size: int64(len(data))}
+	body := memBody{ctx, bytes.NewReader(data)}
 	if m.Sequential {
-		return io.NopCloser(readerOnly{bytes.NewReader(data)}), info, nil
+		return struct{ io.ReadCloser }{body}, info, nil
 	}
-	return memBody{bytes.NewReader(data)}, info, nil
+	return body, info, nil
 }
 
 // Stat implements [storage.Store].
@@ -159,9 +160,24 @@ func check(ctx context.Context, key string) error {
 	return nil
 }
 
-type memBody struct{ *bytes.Reader }
+// memBody is the body of an object.
+type memBody struct {
+	ctx context.Context
+	r   *bytes.Reader
+}
 
-func (memBody) Close() error { return nil }
+func (b memBody) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return b.r.Read(p)
+}
 
-// readerOnly hides everything but Read.
-type readerOnly struct{ io.Reader }
+func (b memBody) ReadAt(p []byte, off int64) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return b.r.ReadAt(p, off)
+}
+
+func (b memBody) Close() error { return nil }

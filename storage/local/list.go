@@ -1,0 +1,119 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/storage"
+)
+
+// List implements [storage.Store]. It holds the entries of one directory of
+// each level in memory.
+func (s *Store) List(ctx context.Context, prefix string, fn func(storage.Info) error) error {
+	if err := storage.CheckPrefix(prefix); err != nil {
+		return err
+	}
+	dir, start := path.Split(prefix)
+	return s.list(ctx, dir, start, fn)
+}
+
+// list lists what is below dir, which is empty or ends at a slash, and has a
+// name that begins with start.
+func (s *Store) list(ctx context.Context, dir, start string, fn func(storage.Info) error) error {
+	entries, err := s.readDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	entries = slices.DeleteFunc(entries, func(e vfs.DirEntry) bool {
+		return !strings.HasPrefix(e.Name, start) || foreign(dir, e)
+	})
+	slices.SortFunc(entries, func(a, b vfs.DirEntry) int {
+		return strings.Compare(sortName(a), sortName(b))
+	})
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("list %s: %w", dir, err)
+		}
+		if e.Dir {
+			err = s.list(ctx, dir+e.Name+"/", "", fn)
+		} else {
+			err = fn(storage.Info{Key: dir + e.Name, Size: e.Size})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sortName is what the keys below an entry compare by among the entries of its
+// directory: "a-b" comes before "a/b", and so before the directory "a".
+func sortName(e vfs.DirEntry) string {
+	if e.Dir {
+		return e.Name + "/"
+	}
+	return e.Name
+}
+
+// foreign reports whether an entry of dir is not of the store: a scratch file,
+// for instance, or what the file system has put there.
+func foreign(dir string, e vfs.DirEntry) bool {
+	return storage.CheckKey(dir+e.Name) != nil || dir == "" && e.Name == lostFound
+}
+
+// readDir returns the entries of a directory, none if it is proven to be
+// absent.
+func (s *Store) readDir(ctx context.Context, dir string) ([]vfs.DirEntry, error) {
+	what := "list " + dir
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	entries, err := s.fsys.ReadDir(s.path(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, s.prove(what, dir)
+	}
+	if err != nil {
+		return nil, s.failed(what, err)
+	}
+	return entries, nil
+}
+
+// Sweep removes the scratch files that were made before a certain time by the
+// clock of their writer, and returns how many. They are left by writers that
+// crashed. A writer that is still at work merely has its Put fail, without any
+// effect; a day is more than a Put takes, and more than clocks differ.
+func (s *Store) Sweep(ctx context.Context, before time.Time) (removed int, err error) {
+	return s.sweep(ctx, "", before)
+}
+
+func (s *Store) sweep(ctx context.Context, dir string, before time.Time) (removed int, err error) {
+	entries, err := s.readDir(ctx, dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		made, scratch := parseScratch(e.Name)
+		switch {
+		case e.Dir && !foreign(dir, e):
+			n, err := s.sweep(ctx, dir+e.Name+"/", before)
+			removed += n
+			if err != nil {
+				return removed, err
+			}
+		case !e.Dir && scratch && made.Before(before):
+			err := s.fsys.Remove(s.path(dir + e.Name))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return removed, s.failed("sweep "+dir, err)
+			}
+			removed++
+		}
+	}
+	return removed, nil
+}
