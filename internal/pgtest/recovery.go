@@ -1,0 +1,84 @@
+package pgtest
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// Signal is the file that tells a server what to do with the WAL it is given.
+type Signal string
+
+// What a restored cluster does when it starts.
+const (
+	RecoverySignal Signal = "recovery.signal" // recover to the target or the end, then be a primary
+	StandbySignal  Signal = "standby.signal"  // go on recovering until promoted
+	NoSignal       Signal = ""                // crash recovery from what pg_wal holds
+)
+
+// Restore makes a new cluster from a base backup of c, which it leaves as it
+// is. It is not started. The new cluster has the settings of c but for
+// synchronous_standby_names, which would make it wait for somebody else's
+// standby, then those given: restore_command, recovery_target_lsn and so on.
+// Settings that were made by ALTER SYSTEM come along with the backup.
+func (c *Cluster) Restore(t testing.TB, backupDir string, signal Signal, settings map[string]string) *Cluster {
+	t.Helper()
+	n := newCluster(t, c.Major, c.SegmentSize)
+	n.CAFile = c.CAFile
+	n.settings = maps.Clone(c.settings)
+	delete(n.settings, "synchronous_standby_names")
+	maps.Copy(n.settings, settings)
+	err := n.run.copyTree(backupDir, n.DataDir, nil)
+	if err == nil {
+		err = n.writeConf()
+	}
+	if err == nil {
+		err = n.run.copyFile(filepath.Join(c.Dir, "pg_hba.conf"), filepath.Join(n.Dir, "pg_hba.conf"), 0o600)
+	}
+	if err == nil && signal != NoSignal {
+		err = n.run.writeFile(filepath.Join(n.DataDir, string(signal)), nil, 0o600)
+	}
+	if err != nil {
+		t.Fatalf("restore of %s: %v", backupDir, err)
+	}
+	return n
+}
+
+// Recover restores a base backup, starts it, and waits until it has recovered
+// all it can get and is a primary.
+func (c *Cluster) Recover(t testing.TB, backupDir string, settings map[string]string) *Cluster {
+	t.Helper()
+	n := c.Restore(t, backupDir, RecoverySignal, settings)
+	n.Start()
+	n.WaitFor("select pg_is_in_recovery()", "f", 2*time.Minute)
+	return n
+}
+
+// Standby makes a standby of the running server c, starts it, and waits until
+// it streams, unless the settings give it another primary_conninfo. Its slot on
+// c has the name that its application_name is too.
+func (c *Cluster) Standby(t testing.TB, settings map[string]string) *Cluster {
+	t.Helper()
+	name := "standby_" + strconv.FormatInt(c.run.next.Add(1), 10)
+	// Before the backup, so that c keeps the WAL that the standby starts from.
+	c.Exec(fmt.Sprintf("select pg_create_physical_replication_slot('%s', true)", name))
+	backup := c.BaseBackup(t, "")
+	all := map[string]string{
+		"primary_conninfo":  fmt.Sprintf("host=%s port=%d user=%s application_name=%s", c.SocketDir, c.Port, superuser, name),
+		"primary_slot_name": name,
+	}
+	maps.Copy(all, settings)
+	n := c.Restore(t, backup.Dir, StandbySignal, all)
+	if err := os.RemoveAll(backup.Dir); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	n.Start()
+	if _, own := settings["primary_conninfo"]; !own {
+		c.WaitFor(fmt.Sprintf("select state from pg_stat_replication where application_name = '%s'", name), "streaming", time.Minute)
+	}
+	return n
+}
