@@ -1,0 +1,44 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Exit codes. They are part of the interface: service managers and
+// PostgreSQL's restore_command act on them.
+const (
+	exitDone       = 0
+	exitFailed     = 1
+	exitUsage      = 2
+	exitWrong      = 4 // another cluster, archive or branch
+	exitGap        = 5 // WAL is missing and may not be skipped
+	exitRestoreBad = 201
+	exitQuit       = 131 // what a shell reports for SIGQUIT
+)
+
+// codedError gives an error the exit code that the process ends with.
+type codedError struct {
+	code int
+	err  error
+}
+
+func (e *codedError) Error() string { return e.err.Error() }
+func (e *codedError) Unwrap() error { return e.err }
+
+// usageError says that the command line or the configuration is wrong.
+func usageError(format string, args ...any) error {
+	return &codedError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// exitCode is the one place where an error becomes an exit code.
+func exitCode(err error) int {
+	var coded *codedError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &coded):
+		return coded.code
+	}
+	return exitFailed
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/lmittmann/tint"
+	"golang.org/x/term"
+)
+
+// newLogger writes to w: for people where that is a terminal, else JSON, one
+// object a line. Times are UTC.
+func newLogger(w io.Writer, verbose bool, env map[string]string) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		return slog.New(tint.NewHandler(w, &tint.Options{
+			Level:       level,
+			TimeFormat:  "15:04:05.000Z",
+			NoColor:     env["NO_COLOR"] != "" || env["TERM"] == "dumb",
+			ReplaceAttr: inUTC,
+		}))
+	}
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: inUTC}))
+}
+
+// inUTC makes every time of a record UTC, whatever the zone of the host.
+func inUTC(_ []string, attr slog.Attr) slog.Attr {
+	if attr.Value.Kind() == slog.KindTime {
+		attr.Value = slog.TimeValue(attr.Value.Time().In(time.UTC))
+	}
+	return attr
+}

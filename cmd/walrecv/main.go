@@ -1,0 +1,83 @@
+// Command walrecv keeps every committed byte of a PostgreSQL server
+// restorable. This package is the door to the outside: options, environment,
+// configuration file, signals, exit codes and the wiring of the packages that
+// do the work. Only here the process ends, the environment is read and standard
+// output is written.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+)
+
+func main() {
+	if isRestore(os.Args[1:]) {
+		guardRestore()
+	}
+	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// app is one call of the program: where it reads and writes, and what the
+// commands do.
+type app struct {
+	environ []string
+	stdout  io.Writer // only for what a command was asked to print
+	stderr  io.Writer
+
+	receive func(context.Context, receiveConfig, *slog.Logger) error
+	restore func(context.Context, restoreConfig, io.Writer) error
+
+	restored bool // restore was called: its nil means delivered
+}
+
+// run is the program without the process: it executes one command line and
+// returns the exit code.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	a := &app{environ: environ, stdout: stdout, stderr: stderr}
+	return a.run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.newRoot()
+	root.SetArgs(append([]string{}, args...)) // never nil: that would mean os.Args
+	err := root.ExecuteContext(ctx)
+	if isRestore(args) {
+		if err == nil && !a.restored && !isRestoreHelp(args) {
+			err = usageError("nothing was restored; help is: walrecv restore --help")
+		}
+		report(a.stderr, err, false)
+		return restoreExitCode(err)
+	}
+	report(a.stderr, err, true)
+	return exitCode(err)
+}
+
+// report prints an error in one line, if it has anything to say. With place,
+// what is wrong in a configuration file is shown below.
+func report(w io.Writer, err error, place bool) {
+	if err == nil || err.Error() == "" {
+		return
+	}
+	fmt.Fprintln(w, "walrecv: "+oneLine(err.Error()))
+	var placed *configError
+	if place && errors.As(err, &placed) && placed.Detail() != "" {
+		fmt.Fprintln(w, placed.Detail())
+	}
+}
+
+// oneLine joins the lines of a message. Errors of the network come as lists.
+func oneLine(message string) string {
+	lines := strings.FieldsFunc(message, func(r rune) bool { return r == '\n' || r == '\r' })
+	kept := lines[:0]
+	for _, line := range lines {
+		if line = strings.TrimSpace(line); line != "" {
+			kept = append(kept, line)
+		}
+	}
+	return strings.ReplaceAll(strings.Join(kept, "; "), ":; ", ": ")
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"math"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/walrecv/walrecv/internal/codec"
+	"github.com/walrecv/walrecv/internal/units"
+	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
+)
+
+// receiveConfig is all that "walrecv receive" was told.
+type receiveConfig struct {
+	conn    connOptions
+	archive archiveOptions
+
+	directory      string
+	slot           string      // empty: none
+	endpos         segment.LSN // 0: none
+	compress       compression
+	statusInterval units.Duration // 0: only on request and when flushed moves
+	flushInterval  units.Duration
+	uploadWorkers  int
+
+	noLoop, verbose, synchronous, noSync bool
+	createSlot, dropSlot, ifNotExists    bool // actions: do that, then end
+	ensureSlot                           bool
+	acceptBranch                         bool
+}
+
+// newReceive declares the command; a.receive is what it does.
+func (a *app) newReceive() *cobra.Command {
+	var cfg receiveConfig
+	cmd := &cobra.Command{
+		Use:   "receive -D DIR [OPTION]...",
+		Short: "Stream WAL from a server, make it durable, archive it",
+		Long: `Streams WAL from a PostgreSQL server into a directory and, with --archive, from
+there into an archive. Options and behaviour are pg_receivewal's; without
+--archive the directory is what pg_receivewal leaves.`,
+		DisableFlagsInUseLine: true,
+		Args:                  noArguments,
+		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.check(); err != nil {
+				return err
+			}
+			logger := newLogger(a.stderr, cfg.verbose, environment(a.environ))
+			for _, name := range strangeVariables(cmd.Root(), a.environ) {
+				logger.Warn("ignored an environment variable that is no option", "name", name)
+			}
+			ctx, stop := interruptible(cmd.Context(), stopDeadline, a.stderr, os.Exit)
+			defer stop()
+			return a.receive(ctx, cfg, logger)
+		}),
+	}
+	addCommonOptions(cmd)
+	addReceiveOptions(cmd.Flags(), &cfg)
+	addVersionOption(cmd.Flags())
+	return cmd
+}
+
+// addReceiveOptions declares pg_receivewal's options, then our own.
+func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
+	c.compress = compression{method: codec.None}
+	c.statusInterval = units.Duration(10 * time.Second)
+	c.flushInterval = units.Duration(200 * time.Millisecond)
+	c.uploadWorkers = 4
+
+	fs.VarP(textValue(&c.directory), "directory", "D", "receive write-ahead log files into this directory, `DIR`")
+	fs.VarP(positionValue(&c.endpos), "endpos", "E", "exit after receiving the specified `LSN`")
+	fs.Lookup("endpos").DefValue = "" // 0/0 is none
+	boolVar(fs, &c.ifNotExists, "if-not-exists", "", "do not error if slot already exists when creating a slot")
+	boolVar(fs, &c.noLoop, "no-loop", "n", "do not loop on connection lost")
+	boolVar(fs, &c.noSync, "no-sync", "", "do not wait for changes to be written safely to disk")
+	fs.VarP(rangeValue(&c.statusInterval, 0, math.MaxInt32/1000*time.Second), "status-interval", "s",
+		"time between status packets sent to server: `SECS`, or with a unit; 0 for none")
+	fs.VarP(textValue(&c.slot), "slot", "S", "replication slot to use, `SLOTNAME`")
+	boolVar(fs, &c.synchronous, "synchronous", "", "flush write-ahead log immediately after writing")
+	boolVar(fs, &c.verbose, "verbose", "v", "output verbose messages")
+	fs.VarP(compressionValue(&c.compress), "compress", "Z", "compress sealed segments with `METHOD[:LEVEL]`: none, gzip, lz4 or zstd")
+	addConnOptions(fs, &c.conn)
+	boolVar(fs, &c.createSlot, "create-slot", "", "create a new replication slot (for the slot's name see --slot), then exit")
+	boolVar(fs, &c.dropSlot, "drop-slot", "", "drop the replication slot (for the slot's name see --slot), then exit")
+
+	addArchiveOptions(fs, &c.archive)
+	boolVar(fs, &c.ensureSlot, "ensure-slot", "", "create the slot if it is missing, reserving WAL, then stream")
+	fs.Var(rangeValue(&c.flushInterval, time.Millisecond, time.Hour), "flush-interval",
+		"leave received WAL unsynced for at most `D` without --synchronous")
+	fs.Var(numberValue(&c.uploadWorkers, 1, 64), "upload-workers", "up to `N` uploads in flight")
+	boolVar(fs, &c.acceptBranch, "accept-branch", "", "archive a timeline that leaves its parent below what is archived of it")
+}
+
+// check applies the rules between options: first pg_receivewal's, in its order,
+// then our own.
+func (c *receiveConfig) check() error {
+	action := c.createSlot || c.dropSlot
+	switch {
+	case c.createSlot && c.dropSlot:
+		return usageError("cannot use --create-slot together with --drop-slot")
+	case c.createSlot && c.slot == "":
+		return usageError("--create-slot needs a slot to be specified using --slot")
+	case c.dropSlot && c.slot == "":
+		return usageError("--drop-slot needs a slot to be specified using --slot")
+	case c.synchronous && c.noSync:
+		return usageError("cannot use --synchronous together with --no-sync")
+	case c.directory == "" && !action:
+		return usageError("no target directory specified; use --directory")
+	case c.ensureSlot && action:
+		return usageError("cannot use --ensure-slot together with --create-slot or --drop-slot")
+	case c.ensureSlot && c.slot == "":
+		return usageError("--ensure-slot needs a slot to be specified using --slot")
+	case c.archive.given() && c.compress.method != codec.None:
+		return usageError("cannot use --compress together with --archive: an archive is always zstd")
+	}
+	return c.conn.check()
+}
+
+// archiveOptions say where the archive is.
+type archiveOptions struct {
+	location storage.Location // zero: none
+}
+
+func addArchiveOptions(fs *pflag.FlagSet, o *archiveOptions) {
+	fs.Var(archiveValue(&o.location), "archive", "the archive's `URL`: /path or file:///path")
+}
+
+// given reports whether there is an archive.
+func (o archiveOptions) given() bool { return o.location != storage.Location{} }

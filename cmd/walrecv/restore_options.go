@@ -1,0 +1,84 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/walrecv/walrecv/internal/units"
+)
+
+// restoreConfig is all that "walrecv restore" was told.
+type restoreConfig struct {
+	archive archiveOptions
+	read    readOptions
+
+	spool         string // a receiver's directory on this host; empty: none
+	retryFor      units.Duration
+	retryForGiven bool   // else it depends on whether this is a standby
+	tail          string // tailAuto or tailNever
+	name          string // %f
+	target        string // %p
+}
+
+// What --tail may be.
+const (
+	tailAuto  = "auto"
+	tailNever = "never"
+)
+
+// newRestore declares the command; a.restore is what it does.
+func (a *app) newRestore() *cobra.Command {
+	var cfg restoreConfig
+	cmd := &cobra.Command{
+		Use:   "restore %f %p",
+		Short: "Deliver a file of the archive: PostgreSQL's restore_command",
+		Long: `Delivers one segment or history file. PostgreSQL ends recovery when a file is
+reported as absent, so 1 is the answer only where absence is proven:
+
+  0    delivered
+  1    absent
+  200  could not find out within --retry-for
+  201  wrong usage or configuration, or another cluster's archive
+  202  what the archive holds is damaged or has a hole
+
+In postgresql.conf, with a guard for what a program cannot answer for itself:
+
+  restore_command = 'walrecv restore --config FILE %f %p; r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r'`,
+		Example:               "  walrecv restore --archive /srv/wal %f %p",
+		DisableFlagsInUseLine: true,
+		Args:                  arguments("%f", "%p"),
+		RunE: a.configured(func(cmd *cobra.Command, args []string) error {
+			cfg.name, cfg.target = args[0], args[1]
+			cfg.retryForGiven = cmd.Flags().Changed("retry-for")
+			if !cfg.archive.given() && cfg.spool == "" {
+				return usageError("nothing to restore from; use --archive or --spool")
+			}
+			a.restored = true
+			return a.restore(cmd.Context(), cfg, a.stderr)
+		}),
+	}
+	addCommonOptions(cmd)
+	addRestoreOptions(cmd.Flags(), &cfg)
+	return cmd
+}
+
+func addRestoreOptions(fs *pflag.FlagSet, c *restoreConfig) {
+	c.tail = tailAuto
+	addArchiveOptions(fs, &c.archive)
+	fs.Var(textValue(&c.spool), "spool", "look also into a receiver's directory on this host, `DIR`")
+	fs.Var(rangeValue(&c.retryFor, 0, 24*time.Hour), "retry-for", "try for `D` while the answer is unknown")
+	fs.Lookup("retry-for").DefValue = "5min; on a standby 10s"
+	fs.Var(choiceValue(&c.tail, tailAuto, tailNever), "tail", "deliver the unfinished last segment: `WHEN` is auto or never")
+	addReadOptions(fs, &c.read)
+}
+
+// readOptions are taken by every command that reads an archive.
+type readOptions struct {
+	systemID uint64 // 0: the data directory's, or the only one there
+}
+
+func addReadOptions(fs *pflag.FlagSet, o *readOptions) {
+	fs.Var(systemIDValue(&o.systemID), "system-id", "the cluster's system identifier, `N`; needed if there are several and no data directory")
+}
