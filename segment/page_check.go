@@ -67,6 +67,10 @@ func CheckFirstPage(p []byte, n Name, id Identity) error {
 // between the headers have changed, and when a segment lost its end and was
 // filled up with zeros, unless the headers show that a record goes on there.
 //
+// It is for complete segments, and for partials of which the rest is zero. What
+// a server archives as .partial after its promotion can be a recycled file and
+// go on with stale pages after the fork, which are corruption here.
+//
 // What is found to be wrong is a [*CorruptError]. Other errors are those of r,
 // or say that id is no identity. The segment is read once, from front to back,
 // through a buffer of 128 KiB.
