@@ -1,0 +1,59 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/walrecv/walrecv/segment"
+)
+
+// ErrEncrypted says that an object is there, but that it is encrypted, which
+// this version cannot read. It is not absent.
+var ErrEncrypted = errors.New("the object is encrypted, which this version cannot read")
+
+// DamagedError says that an object is there but is not what was put: cut short,
+// altered, or in a place where it does not belong.
+type DamagedError struct {
+	Key    string
+	Reason string
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("archived object %s is damaged: %s", e.Key, e.Reason)
+}
+
+// ConflictError says that a key is taken by an object with another content. The
+// object in the archive was left alone.
+type ConflictError struct {
+	Key          string
+	Ours, Theirs Digest // of the plain content
+}
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("the archive already holds %s with another content (SHA-256 %s, ours %s): another server or archiver writes there",
+		e.Key, e.Theirs, e.Ours)
+}
+
+// WrongClusterError says that an archive belongs to another cluster than the one
+// that is to be archived. It wraps [segment.ErrWrongCluster].
+type WrongClusterError struct {
+	Archive, Cluster Identity
+}
+
+func (e *WrongClusterError) Error() string {
+	return fmt.Sprintf("the archive belongs to the cluster %s, not to %s", e.Archive, e.Cluster)
+}
+
+// Unwrap returns segment.ErrWrongCluster.
+func (e *WrongClusterError) Unwrap() error { return segment.ErrWrongCluster }
+
+// FormatError says that an archive was written by a version of walrecv that this
+// one does not know how to read.
+type FormatError struct {
+	Key    string
+	Format int
+}
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("%s: archive format %d is unknown to this version, which knows %d", e.Key, e.Format, formatNumber)
+}

@@ -1,0 +1,143 @@
+package archive
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/walrecv/walrecv/segment"
+)
+
+// Kind says what an object of the archive is.
+type Kind int
+
+// The kinds of objects that this version knows.
+const (
+	KindIdentity Kind = iota + 1 // what cluster the archive is of
+	KindSegment                  // a complete segment
+	KindPartial                  // the unfinished last segment of a timeline
+	KindBackup                   // a backup history file
+	KindHistory                  // a timeline history file
+)
+
+const (
+	identityBase    = "walrecv.json"
+	walDir          = "wal"
+	suffixZstd      = ".zst"
+	suffixEncrypted = ".age"
+	suffixPartial   = ".partial"
+
+	// shortDigest is how many digits of a digest stand in a key.
+	shortDigest = 8
+)
+
+// Object is what a key says. Fields that a kind does not have are zero.
+type Object struct {
+	System    uint64 // system identifier of the cluster
+	Kind      Kind
+	Timeline  segment.TimelineID // of all but KindIdentity
+	Segment   string             // file name of the segment: KindSegment, KindPartial, KindBackup
+	Digest    string             // KindPartial: the digest's first 8 hexadecimal digits
+	Offset    string             // KindBackup: 8 hexadecimal digits
+	Encrypted bool               // KindSegment, KindPartial
+}
+
+// Key is the key of the object, below the root of the store.
+func (o Object) Key() string {
+	system := systemDir(o.System)
+	switch o.Kind {
+	case KindIdentity:
+		return system + identityBase
+	case KindHistory:
+		return system + walDir + "/" + segment.HistoryName(o.Timeline)
+	}
+	key := system + walDir + "/" + o.Timeline.String() + "/" + o.Segment
+	switch o.Kind {
+	case KindBackup:
+		return key + "." + o.Offset + ".backup"
+	case KindPartial:
+		key += "." + o.Digest + suffixPartial
+	}
+	key += suffixZstd
+	if o.Encrypted {
+		key += suffixEncrypted
+	}
+	return key
+}
+
+// systemDir is where everything of a cluster stands, with a slash at the end.
+func systemDir(system uint64) string { return strconv.FormatUint(system, 10) + "/" }
+
+// ParseKey reads the key of an object. A reader ignores the keys that it fails
+// on: later versions have more kinds of objects.
+func ParseKey(key string) (Object, error) {
+	unknown := fmt.Errorf("%q is not the key of an archived object", key)
+	dir, rest, _ := strings.Cut(key, "/")
+	system, ok := parseSystem(dir)
+	if !ok {
+		return Object{}, unknown
+	}
+	if rest == identityBase {
+		return Object{System: system, Kind: KindIdentity}, nil
+	}
+	rest, ok = strings.CutPrefix(rest, walDir+"/")
+	if !ok {
+		return Object{}, unknown
+	}
+	o, ok := parseWAL(rest)
+	if !ok {
+		return Object{}, unknown
+	}
+	o.System = system
+	return o, nil
+}
+
+// parseSystem reads a system identifier: decimal, not 0, without leading zeros.
+func parseSystem(dir string) (uint64, bool) {
+	system, err := strconv.ParseUint(dir, 10, 64)
+	if err != nil || system == 0 || strconv.FormatUint(system, 10) != dir {
+		return 0, false
+	}
+	return system, true
+}
+
+// parseWAL reads what stands below "wal/".
+func parseWAL(rest string) (Object, bool) {
+	if t, err := segment.ParseHistoryName(rest); err == nil {
+		return Object{Kind: KindHistory, Timeline: t}, true
+	}
+	dir, base, _ := strings.Cut(rest, "/")
+	name, tail, _ := strings.Cut(base, ".")
+	if !segment.IsSegmentName(name) || !strings.HasPrefix(name, dir) || len(dir) != shortDigest {
+		return Object{}, false
+	}
+	t, err := strconv.ParseUint(dir, 16, 32)
+	if err != nil || t == 0 {
+		return Object{}, false
+	}
+	o := Object{Timeline: segment.TimelineID(t), Segment: name}
+	if segment.IsBackupHistoryName(base) {
+		o.Kind, o.Offset = KindBackup, tail[:shortDigest]
+		return o, true
+	}
+	tail, o.Encrypted = strings.CutSuffix("."+tail, suffixEncrypted)
+	tail, ok := strings.CutSuffix(tail, suffixZstd)
+	if !ok {
+		return Object{}, false
+	}
+	if tail == "" {
+		o.Kind = KindSegment
+		return o, true
+	}
+	digest, ok := strings.CutSuffix(tail[1:], suffixPartial)
+	if !ok || !isShortDigest(digest) {
+		return Object{}, false
+	}
+	o.Kind, o.Digest = KindPartial, digest
+	return o, true
+}
+
+// isShortDigest tells whether s is 8 lower-case hexadecimal digits.
+func isShortDigest(s string) bool {
+	return len(s) == shortDigest && strings.Trim(s, "0123456789abcdef") == ""
+}

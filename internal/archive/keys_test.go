@@ -1,0 +1,67 @@
+package archive
+
+import (
+	"strings"
+	"testing"
+)
+
+const seg = "00000002000000160000000A"
+
+var keyTests = []struct {
+	key    string
+	object Object
+}{
+	{"7411122233344455566/walrecv.json", Object{System: 7411122233344455566, Kind: KindIdentity}},
+	{"18446744073709551615/walrecv.json", Object{System: 1<<64 - 1, Kind: KindIdentity}},
+	{"7/wal/00000002/" + seg + ".zst", Object{System: 7, Kind: KindSegment, Timeline: 2, Segment: seg}},
+	{"7/wal/00000002/" + seg + ".zst.age", Object{System: 7, Kind: KindSegment, Timeline: 2, Segment: seg, Encrypted: true}},
+	{"7/wal/00000002/" + seg + ".00c0ffee.partial.zst", Object{System: 7, Kind: KindPartial, Timeline: 2, Segment: seg, Digest: "00c0ffee"}},
+	{"7/wal/00000002/" + seg + ".00c0ffee.partial.zst.age", Object{System: 7, Kind: KindPartial, Timeline: 2, Segment: seg, Digest: "00c0ffee", Encrypted: true}},
+	{"7/wal/00000002/" + seg + ".0000BEEF.backup", Object{System: 7, Kind: KindBackup, Timeline: 2, Segment: seg, Offset: "0000BEEF"}},
+	{"7/wal/FFFFFFFE.history", Object{System: 7, Kind: KindHistory, Timeline: 0xFFFFFFFE}},
+}
+
+func TestKeys(t *testing.T) {
+	for _, c := range keyTests {
+		if got := c.object.Key(); got != c.key {
+			t.Errorf("%+v: key %q, want %q", c.object, got, c.key)
+		}
+		if got, err := ParseKey(c.key); err != nil || got != c.object {
+			t.Errorf("%q: %+v, %v, want %+v", c.key, got, err, c.object)
+		}
+	}
+}
+
+func TestUnknownKeys(t *testing.T) {
+	for _, key := range []string{
+		"", "/", "7", "7/", "7/x", "walrecv.json", "x/walrecv.json", "0/walrecv.json", "07/walrecv.json", "+7/walrecv.json",
+		"18446744073709551616/walrecv.json", "-1/walrecv.json", "7/walrecv.json/", "7/walrecv.json.zst",
+		"7/wal", "7/wal/", "7/wal/00000000.history", "7/wal/0000000a.history", "7/wal/00000002.history.zst", "7/wal/00000002.history.age",
+		"7/wal/00000001/" + seg + ".zst", "7/wal//" + seg + ".zst", "7/wal/0/" + seg + ".zst", "7/wal/" + seg + ".zst",
+		"7/wal/00000002/" + seg, "7/wal/00000002/" + seg + ".", "7/wal/00000002/" + seg + ".gz", "7/wal/00000002/" + seg + "zst",
+		"7/wal/00000002/" + seg + ".zst.zst", "7/wal/00000002/" + seg + ".age", "7/wal/00000002/" + seg + ".zst.age.age",
+		"7/wal/00000002/" + seg + ".partial", "7/wal/00000002/" + seg + ".partial.zst", "7/wal/00000002/" + seg + "..partial.zst",
+		"7/wal/00000002/" + seg + ".00C0FFEE.partial.zst", "7/wal/00000002/" + seg + ".00c0ffe.partial.zst",
+		"7/wal/00000002/" + seg + ".00c0ffee0.partial.zst", "7/wal/00000002/" + seg + ".00c0ffee.partial",
+		"7/wal/00000002/" + seg + ".0000beef.backup", "7/wal/00000002/" + seg + ".0000BEEF.backup.zst",
+		"7/wal/00000000/00000000" + seg[8:] + ".zst", "7/wal/00000002/" + strings.ToLower(seg) + ".zst",
+		"7/wal/00000002/x/" + seg + ".zst", "7/tail/" + seg + "/00000000-00002000.zst", "7/index/1", "7/backup/1/start.json",
+	} {
+		if o, err := ParseKey(key); err == nil {
+			t.Errorf("%q was read as %+v", key, o)
+		}
+	}
+}
+
+func FuzzParseKey(f *testing.F) {
+	for _, c := range keyTests {
+		f.Add(c.key)
+	}
+	f.Add("7/tail/" + seg + "/00000000-00002000.zst")
+	f.Fuzz(func(t *testing.T, key string) {
+		o, err := ParseKey(key)
+		if err == nil && o.Key() != key {
+			t.Errorf("%q was read as %+v, whose key is %q", key, o, o.Key())
+		}
+	})
+}

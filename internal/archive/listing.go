@@ -1,0 +1,208 @@
+package archive
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
+)
+
+// Partial is an archived partial segment: its key without the parts that are the
+// same for all.
+type Partial struct {
+	Name      segment.Name
+	Digest    string // first 8 hexadecimal digits of its content's digest
+	Encrypted bool
+}
+
+// Range is a run of segments without a hole, by their numbers.
+type Range struct {
+	First, Last uint64 // both are in it
+}
+
+// Listing is what the archive of a cluster held when it was listed. It must not
+// be changed, and is safe for concurrent use. It takes a few bytes for every
+// hole and every partial, not for every segment.
+type Listing struct {
+	size      segment.Size
+	timelines map[segment.TimelineID]*timelineListing
+}
+
+type timelineListing struct {
+	history  bool
+	ranges   []Range // complete segments, ascending; adjacent ones are merged
+	partials []Partial
+	highest  uint64 // highest number of anything on the timeline
+	any      bool   // highest means something
+}
+
+// Listing lists the archive. Nothing is read but the listing itself. It is not
+// one moment: what is put meanwhile may be in it or not.
+func (a *Archive) Listing(ctx context.Context) (*Listing, error) {
+	l := &Listing{size: a.id.SegmentSize, timelines: map[segment.TimelineID]*timelineListing{}}
+	prefix := systemDir(a.id.SystemID) + walDir + "/"
+	err := a.store.List(ctx, prefix, func(info storage.Info) error {
+		if o, err := ParseKey(info.Key); err == nil {
+			l.add(o)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the archive: %w", err)
+	}
+	for _, t := range l.timelines {
+		t.merge()
+	}
+	return l, nil
+}
+
+// add adds an object. Names that do not exist with this size of segments are
+// left out like unknown keys.
+func (l *Listing) add(o Object) {
+	if o.Kind == KindHistory {
+		l.timeline(o.Timeline).history = true
+		return
+	}
+	name, err := segment.ParseName(o.Segment, l.size)
+	if err != nil {
+		return
+	}
+	t := l.timeline(o.Timeline)
+	t.highest, t.any = max(t.highest, name.Number), true
+	switch o.Kind {
+	case KindSegment:
+		t.addSegment(name.Number)
+	case KindPartial:
+		t.partials = append(t.partials, Partial{Name: name, Digest: o.Digest, Encrypted: o.Encrypted})
+	}
+}
+
+func (l *Listing) timeline(t segment.TimelineID) *timelineListing {
+	if l.timelines[t] == nil {
+		l.timelines[t] = &timelineListing{}
+	}
+	return l.timelines[t]
+}
+
+// addSegment adds a number. They come in order from every store.
+func (t *timelineListing) addSegment(number uint64) {
+	if last := len(t.ranges) - 1; last >= 0 && t.ranges[last].Last+1 == number {
+		t.ranges[last].Last = number
+		return
+	}
+	t.ranges = append(t.ranges, Range{number, number})
+}
+
+// merge makes the ranges what they are said to be, in whatever order the
+// numbers came.
+func (t *timelineListing) merge() {
+	slices.SortFunc(t.ranges, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
+	merged := t.ranges[:0]
+	for _, r := range t.ranges {
+		if last := len(merged) - 1; last >= 0 && r.First <= merged[last].Last+1 {
+			merged[last].Last = max(merged[last].Last, r.Last)
+			continue
+		}
+		merged = append(merged, r)
+	}
+	t.ranges = merged
+}
+
+// Has tells whether the complete segment is there, encrypted or not.
+func (l *Listing) Has(name segment.Name) bool {
+	t := l.timelines[name.Timeline]
+	if t == nil {
+		return false
+	}
+	_, found := slices.BinarySearchFunc(t.ranges, name.Number, func(r Range, number uint64) int {
+		switch {
+		case r.Last < number:
+			return -1
+		case r.First > number:
+			return 1
+		}
+		return 0
+	})
+	return found
+}
+
+// After tells whether anything of a later segment is there on the same timeline:
+// a complete segment, a partial, or a backup history file.
+func (l *Listing) After(name segment.Name) bool {
+	t := l.timelines[name.Timeline]
+	return t != nil && t.any && t.highest > name.Number
+}
+
+// Timelines lists the timelines of which anything is there, ascending.
+func (l *Listing) Timelines() []segment.TimelineID {
+	return slices.Sorted(maps.Keys(l.timelines))
+}
+
+// Histories lists the timelines whose history file is there, ascending.
+func (l *Listing) Histories() []segment.TimelineID {
+	return slices.DeleteFunc(l.Timelines(), func(t segment.TimelineID) bool { return !l.HasHistory(t) })
+}
+
+// HasHistory tells whether the history file of a timeline is there.
+func (l *Listing) HasHistory(t segment.TimelineID) bool {
+	return l.timelines[t] != nil && l.timelines[t].history
+}
+
+// Ranges lists the runs of complete segments on a timeline, ascending. Between
+// two of them is a hole.
+func (l *Listing) Ranges(t segment.TimelineID) []Range {
+	if l.timelines[t] == nil {
+		return nil
+	}
+	return slices.Clone(l.timelines[t].ranges)
+}
+
+// Segments yields every complete segment, by timeline and then by number.
+func (l *Listing) Segments() iter.Seq[segment.Name] {
+	return func(yield func(segment.Name) bool) {
+		for _, t := range l.Timelines() {
+			for _, r := range l.timelines[t].ranges {
+				for n := r.First; ; n++ {
+					if !yield(segment.Name{Timeline: t, Number: n}) {
+						return
+					}
+					if n == r.Last {
+						break
+					}
+				}
+			}
+		}
+	}
+}
+
+// End is the end of the WAL that is there without a hole, counted from the
+// oldest complete segment of the timeline. ok is false if there is none.
+func (l *Listing) End(t segment.TimelineID) (end segment.LSN, ok bool) {
+	ranges := l.Ranges(t)
+	if len(ranges) == 0 {
+		return 0, false
+	}
+	return segment.Name{Timeline: t, Number: ranges[0].Last}.End(l.size), true
+}
+
+// Partials lists the partials of a segment.
+func (l *Listing) Partials(name segment.Name) []Partial {
+	if l.timelines[name.Timeline] == nil {
+		return nil
+	}
+	var partials []Partial
+	for _, p := range l.timelines[name.Timeline].partials {
+		if p.Name == name {
+			partials = append(partials, p)
+		}
+	}
+	return partials
+}
+
+// Empty tells whether there is no WAL: no segment, no partial, no history.
+func (l *Listing) Empty() bool { return len(l.timelines) == 0 }

@@ -1,0 +1,195 @@
+package archive
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"sync"
+	"syscall"
+
+	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/storage"
+)
+
+// scratchSuffix ends the names of scratch files; those that a crash leaves are
+// removed with all others of the spool that end in ".tmp".
+const scratchSuffix = ".put.tmp"
+
+// maxInMemory is the largest segment, in bytes, that is compressed in memory
+// where there is no room on disk.
+const maxInMemory = 64 << 20
+
+// Scratch is a directory in which compressed objects wait for the end of their
+// Put. Nothing in it is worth a sync. It is safe for concurrent use.
+//
+// A full disk must not keep the archive from taking the segments whose removal
+// would make room: then one object at a time is made in memory.
+type Scratch struct {
+	fsys   vfs.FS
+	dir    string
+	memory chan struct{} // holds a token while an object is in memory
+}
+
+// NewScratch returns a Scratch in a directory that exists.
+func NewScratch(fsys vfs.FS, dir string) *Scratch {
+	return &Scratch{fsys: fsys, dir: dir, memory: make(chan struct{}, 1)}
+}
+
+// LocalError says that the disk of this host failed, not the store. Trying
+// again may not help, and a segment that cannot be read is no outage.
+type LocalError struct{ Err error }
+
+func (e *LocalError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *LocalError) Unwrap() error { return e.Err }
+
+// prepared is an object that is ready to be put.
+type prepared struct {
+	digest Digest
+	source *source
+	remove func()
+}
+
+// prepare makes an object with size plain bytes; open gives a new reader of
+// them. base is a name that no other call uses at this time. The caller calls
+// remove in the end. Errors of the disk are a [LocalError].
+func (s *Scratch) prepare(ctx context.Context, base string, size int64, open func() (io.ReadCloser, error)) (*prepared, error) {
+	p, err := s.onDisk(base, size, open)
+	if !noRoom(err) || size > maxInMemory {
+		return p, err
+	}
+	select {
+	case s.memory <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	p, err = inMemory(size, open)
+	if err != nil {
+		<-s.memory
+		return nil, err
+	}
+	p.remove = sync.OnceFunc(func() { <-s.memory })
+	return p, nil
+}
+
+// noRoom tells whether an error says that a disk or a quota is full.
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+func (s *Scratch) onDisk(base string, size int64, open func() (io.ReadCloser, error)) (*prepared, error) {
+	name := path.Join(s.dir, base+scratchSuffix)
+	if err := s.fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, &LocalError{fmt.Errorf("remove old scratch file: %w", err)}
+	}
+	file, err := s.fsys.Create(name, 0o600)
+	if err != nil {
+		return nil, &LocalError{fmt.Errorf("create scratch file: %w", err)}
+	}
+	// Best effort: what stays is removed with the next start.
+	remove := sync.OnceFunc(func() {
+		_ = file.Close()
+		_ = s.fsys.Remove(name)
+	})
+	out := &counter{w: bufio.NewWriterSize(io.NewOffsetWriter(file, 0), copyBuffer)}
+	digest, err := encodeFrom(out, size, open)
+	if err == nil {
+		err = out.w.Flush()
+	}
+	if err != nil {
+		remove()
+		return nil, &LocalError{fmt.Errorf("compress %s: %w", base, err)}
+	}
+	return &prepared{digest: digest, source: &source{at: file, size: out.n}, remove: remove}, nil
+}
+
+func inMemory(size int64, open func() (io.ReadCloser, error)) (*prepared, error) {
+	var out bytes.Buffer
+	digest, err := encodeFrom(&out, size, open)
+	if err != nil {
+		return nil, &LocalError{err}
+	}
+	src := &source{at: bytes.NewReader(out.Bytes()), size: int64(out.Len())}
+	return &prepared{digest: digest, source: src}, nil
+}
+
+func encodeFrom(dst io.Writer, size int64, open func() (io.ReadCloser, error)) (Digest, error) {
+	plain, err := open()
+	if err != nil {
+		return Digest{}, err
+	}
+	defer plain.Close() // nothing was written through it
+	return encode(dst, plain, size)
+}
+
+// counter counts what is written.
+type counter struct {
+	w *bufio.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// source is a [storage.Source] that remembers the error of its own reading: to
+// the Put it looks like one of the store.
+type source struct {
+	at   io.ReaderAt
+	size int64
+
+	mu  sync.Mutex
+	err error
+}
+
+var _ storage.Source = (*source)(nil)
+
+// Open implements [storage.Source].
+func (s *source) Open() (io.ReadSeekCloser, error) {
+	return &sourceReader{section: io.NewSectionReader(s.at, 0, s.size), source: s}, nil
+}
+
+// Size implements [storage.Source].
+func (s *source) Size() int64 { return s.size }
+
+// failed is the first error of reading the source, or nil.
+func (s *source) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *source) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+type sourceReader struct {
+	section *io.SectionReader
+	source  *source
+}
+
+func (r *sourceReader) Read(p []byte) (int, error) {
+	n, err := r.section.Read(p)
+	if err != nil && err != io.EOF {
+		r.source.fail(err)
+	}
+	return n, err
+}
+
+func (r *sourceReader) Seek(offset int64, whence int) (int64, error) {
+	return r.section.Seek(offset, whence)
+}
+
+func (r *sourceReader) Close() error { return nil }
