@@ -51,12 +51,18 @@ type Cluster struct {
 	Port        int    // on 127.0.0.1, reserved also while the server is down
 	CAFile      string // the authority of the server's certificate, with Options.TLS
 
-	t        testing.TB
-	run      *run
-	bin      string
-	settings map[string]string // what pgtest.conf holds
+	t   testing.TB
+	run *run
+	bin string
+	*state
+}
+
+// state is what changes in the life of a cluster.
+type state struct {
+	owner    testing.TB // the cluster ends with it
 	port     *port
-	server   *Process
+	settings map[string]string // what pgtest.conf holds
+	server   *Process          // the last one that was started
 }
 
 // New makes a cluster. It is not started.
@@ -76,7 +82,7 @@ func New(t testing.TB, o Options) *Cluster {
 func newCluster(t testing.TB, major int, segmentSize int64) *Cluster {
 	t.Helper()
 	r := currentRun(t)
-	c := &Cluster{Major: major, SegmentSize: segmentSize, t: t, run: r, bin: BinDir(t, major)}
+	c := &Cluster{Major: major, SegmentSize: segmentSize, t: t, run: r, bin: BinDir(t, major), state: &state{owner: t}}
 	var err error
 	if c.Dir, err = r.mkdir("c"); err != nil {
 		t.Fatalf("pgtest: %v", err)
@@ -181,6 +187,15 @@ func (c *Cluster) SetHBA(lines ...string) {
 	}
 }
 
+// With returns the same cluster for another test, a subtest say, which then is
+// the one that its failures end. The cluster itself still ends with the test
+// that made it.
+func (c *Cluster) With(t testing.TB) *Cluster {
+	sub := *c
+	sub.t = t
+	return &sub
+}
+
 // WALDir returns the directory of the cluster's own WAL segments.
 func (c *Cluster) WALDir() string { return filepath.Join(c.DataDir, "pg_wal") }
 
@@ -217,22 +232,22 @@ func (c *Cluster) removeSharedMemory() error {
 	if len(lines) < 7 || len(strings.Fields(lines[6])) != 2 {
 		return nil // killed before it had one
 	}
-	return runTool(c.t, "ipcrm", "-m", strings.Fields(lines[6])[1])
+	return runTool(c.owner, "ipcrm", "-m", strings.Fields(lines[6])[1])
 }
 
 func (c *Cluster) cleanup() {
 	if c.server != nil && c.running() {
 		c.endQuickly()
 	}
-	if c.t.Failed() && c.server != nil {
-		c.t.Logf("end of the log of the PostgreSQL %d server on port %d:\n%s", c.Major, c.Port, tail(c.Log()))
+	if c.owner.Failed() && c.server != nil {
+		c.owner.Logf("end of the log of the PostgreSQL %d server on port %d:\n%s", c.Major, c.Port, tail(c.Log()))
 	}
 	var err error
 	if c.port != nil {
 		err = c.port.release()
 	}
 	if err := errors.Join(err, c.removeData(), os.RemoveAll(c.Dir)); err != nil {
-		c.t.Errorf("pgtest: %v", err)
+		c.owner.Errorf("pgtest: %v", err)
 	}
 }
 

@@ -59,7 +59,7 @@ func (c *Cluster) launch() error {
 	if c.running() {
 		return errors.New("the server runs already")
 	}
-	p := Command(c.t, filepath.Join(c.bin, "postgres"), "-D", c.DataDir)
+	p := Command(c.owner, filepath.Join(c.bin, "postgres"), "-D", c.DataDir)
 	p.outPath, p.errPath = c.logPath(), c.logPath()
 	p.Dir = c.Dir
 	p.quiet = true // the cluster shows the log
@@ -88,7 +88,7 @@ func (c *Cluster) PID() int { return c.server.PID() }
 // code. The test ends if it still runs after d.
 func (c *Cluster) WaitExit(d time.Duration) int {
 	c.t.Helper()
-	return c.server.Wait(d)
+	return c.server.With(c.t).Wait(d)
 }
 
 // Stop shuts the server down and returns how long that took. The test ends if
@@ -102,8 +102,8 @@ func (c *Cluster) Stop(mode Mode) time.Duration {
 		c.t.Fatalf("pgtest: no mode %q", mode)
 	}
 	begin := time.Now()
-	c.server.Signal(sig)
-	c.server.Wait(time.Minute)
+	c.server.With(c.t).Signal(sig)
+	c.server.With(c.t).Wait(time.Minute)
 	return time.Since(begin)
 }
 
@@ -112,7 +112,7 @@ func (c *Cluster) Stop(mode Mode) time.Duration {
 func (c *Cluster) Kill9() {
 	c.t.Helper()
 	if c.running() {
-		c.server.Kill()
+		c.server.With(c.t).Kill()
 	}
 }
 

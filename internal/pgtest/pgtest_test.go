@@ -210,15 +210,30 @@ func TestClientRuns(t *testing.T) {
 	})
 }
 
-func TestMissingServerNamesTheRemedy(t *testing.T) {
+// What ends a test must end it: each of these would otherwise let any test pass.
+func TestWhatDoesNotHoldEndsTheTest(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{Major: 15, WALSegmentSize: 1 << 20})
+	c.Start()
+	p := pgtest.Command(t, "/bin/sleep", "1000").Start()
 	t.Setenv("WALRECV_TEST_PG77", t.TempDir())
-	rec := &fatalRecorder{TB: t}
-	func() {
-		defer func() { _ = recover() }()
-		pgtest.BinDir(rec, 77)
-	}()
-	if !strings.Contains(rec.message, "tools/need pg77") {
-		t.Errorf("without a server: %q", rec.message)
+	for want, act := range map[string]func(t testing.TB){
+		"tools/need pg77": func(t testing.TB) { pgtest.BinDir(t, 77) },
+		"7 is not 8": func(t testing.TB) {
+			pgtest.Eventually(t, time.Millisecond, func() bool { return false }, "%d is not %d", 7, 8)
+		},
+		`"1" after 1ms, want "2"`:    func(t testing.TB) { c.With(t).WaitFor("select 1", "2", time.Millisecond) },
+		"division by zero":           func(t testing.TB) { c.With(t).Exec("select 1/0") },
+		`sleep has not written "up"`: func(t testing.TB) { p.With(t).WaitOutput("up", time.Millisecond) },
+		"sleep still runs after 1ms": func(t testing.TB) { p.With(t).Wait(time.Millisecond) },
+	} {
+		rec := &fatalRecorder{TB: t}
+		func() {
+			defer func() { _ = recover() }()
+			act(rec)
+		}()
+		if !strings.Contains(rec.message, want) {
+			t.Errorf("%q, want %q", rec.message, want)
+		}
 	}
 }
 

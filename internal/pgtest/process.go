@@ -160,6 +160,15 @@ func (p *Process) reap() {
 	close(p.done)
 }
 
+// With returns the same started process for another test, a subtest say, which
+// then is the one that its failures end. The process itself still ends with the
+// test that started it.
+func (p *Process) With(t testing.TB) *Process {
+	sub := *p
+	sub.t = t
+	return &sub
+}
+
 // PID returns the process id of the program.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
