@@ -1,6 +1,7 @@
 package segment_test
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -15,6 +16,9 @@ import (
 // good, every byte that was ever acknowledged must be on the disk. The receiver
 // then goes on from there, is crashed again while it resumes, at every j, and
 // once more; and at last it must have everything, without a hole.
+
+// dense crashes at every operation of a resumed run instead of at some.
+var dense = flag.Bool("dense", false, "sweep all crash points while resuming")
 
 // script is a server's life: the WAL, where its timelines fork, and its end.
 type script struct {
@@ -182,6 +186,7 @@ func TestCrashSweep(t *testing.T) {
 		"kill":  func(disk *vfs.Mem, k int, _ *rand.Rand) *vfs.Crasher { return vfs.NewKiller(disk, k) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			seed := rand.Uint64()
 			s := newScript()
 			h := s.parsed(t)
@@ -227,7 +232,11 @@ func (s script) crashAt(t *testing.T, h segment.History, disk *vfs.Mem, c crash,
 // of the resumed run, and from there to the end.
 func (s script) resumeSweep(t *testing.T, h segment.History, disk *vfs.Mem, c crash, rng *rand.Rand, a acked) (crashes int) {
 	t.Helper()
-	for j := rng.IntN(4); ; j += 1 + rng.IntN(12) {
+	step := 60
+	if *dense {
+		step = 1
+	}
+	for j := rng.IntN(step); ; j += 1 + rng.IntN(step) {
 		b := acked{}
 		for t, lsn := range a {
 			b[t] = lsn

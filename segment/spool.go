@@ -83,14 +83,11 @@ func (s *Spool) Dir() string { return s.dir }
 // FS is the file system that the directory is on.
 func (s *Spool) FS() vfs.FS { return s.fsys }
 
+// Cluster is what the directory is of, once Identify has returned nil.
+func (s *Spool) Cluster() Cluster { return s.cluster }
+
 // Size is the segment size of the cluster, once Identify has returned nil.
 func (s *Spool) Size() Size { return s.cluster.Size }
-
-// Identity is the cluster's, once Identify has returned nil.
-func (s *Spool) Identity() Identity { return s.cluster.Identity }
-
-// FileMode is the mode of new files, once Identify has returned nil.
-func (s *Spool) FileMode() fs.FileMode { return s.cluster.FileMode }
 
 // spoolIdentity is the content of walrecv.json in a spool.
 type spoolIdentity struct {
@@ -125,9 +122,13 @@ func (s *Spool) Identify(c Cluster) error {
 		return fmt.Errorf("spool %s has segments of %s, the server of %s: %w",
 			s.dir, Size(known.SegmentSize), c.Size, ErrWrongCluster)
 	}
-	s.cluster = c
+	if !s.identified() {
+		s.cluster = c // once: others read it while connections come and go
+	}
 	return nil
 }
+
+func (s *Spool) identified() bool { return s.cluster.SystemID != 0 }
 
 // UsedArchive says whether this spool has ever handed segments to an archive,
 // and so may have deleted them here.
