@@ -161,3 +161,36 @@ func testListReenters(t *testing.T, s storage.Store) {
 		t.Errorf("%d objects were put while listing, want 3", n)
 	}
 }
+
+// testListDirs wants the directories that a listing of everything would show.
+func testListDirs(t *testing.T, s storage.Store) {
+	for _, key := range []string{"a/b/c", "a/b/d", "a/b-/e", "a/f", "a-b/c/d", "a.b", "z/y/x", "0/1"} {
+		put(t, s, key, nil)
+	}
+	for prefix, want := range map[string][]string{
+		"": {"0", "a-b", "a", "z"}, "a/": {"b-", "b"}, "a/b/": nil, "z/": {"y"}, "b/": nil, "nowhere/at/all/": nil,
+	} {
+		var names []string
+		err := storage.ListDirs(t.Context(), s, prefix, func(name string) error {
+			names = append(names, name)
+			return nil
+		})
+		if err != nil || !slices.Equal(names, want) {
+			t.Errorf("directories below %q: %v, %v; want %v", prefix, names, err, want)
+		}
+	}
+	stop := errors.New("stop")
+	if err := storage.ListDirs(t.Context(), s, "", func(string) error { return stop }); err != stop {
+		t.Errorf("fn fails: %v", err)
+	}
+	for _, prefix := range []string{"a", "../", "/", "a//"} {
+		if err := storage.ListDirs(t.Context(), s, prefix, func(string) error { return nil }); err == nil || isAnswer(err) {
+			t.Errorf("directories below %q: %v", prefix, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := storage.ListDirs(ctx, s, "", func(string) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("with an ended context: %v", err)
+	}
+}
