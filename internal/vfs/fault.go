@@ -80,8 +80,8 @@ func (f *Fault) Counts() (ops, mutations int) {
 	return f.ops, f.mutations
 }
 
-// After lets the operation take effect and then fail with err. What it returned
-// besides the error, an open file for example, is given back first.
+// After lets the operation take effect and then fail with err, also if it has
+// failed by itself. An open file or a lock that it returned is closed.
 func After(err error) error { return &verdict{effect: true, short: -1, err: err} }
 
 // ShortWrite lets a WriteAt write the first n bytes and then fail with err. Any
@@ -144,8 +144,14 @@ func (f *Fault) run(op Op, effect func() error) error {
 	if !v.effect {
 		return v.err
 	}
-	if err := effect(); err != nil {
-		return err
+	return v.wins(effect())
+}
+
+// wins returns what an operation with an effect returns, if err is what the
+// file system has returned.
+func (v *verdict) wins(err error) error {
+	if v.err != nil {
+		return v.err
 	}
-	return v.err
+	return err
 }

@@ -27,12 +27,11 @@ func (f *Fault) open(kind OpKind, name string, effect func() (File, error)) (Fil
 		return nil, v.err
 	}
 	file, err := effect()
-	if err != nil {
-		return nil, err
-	}
-	if v.err != nil {
+	if err == nil && v.err != nil {
 		file.Close()
-		return nil, v.err
+	}
+	if err := v.wins(err); err != nil {
+		return nil, err
 	}
 	return &faultFile{fault: f, file: file, name: name}, nil
 }
@@ -86,12 +85,11 @@ func (f *Fault) Lock(name string) (io.Closer, error) {
 		return nil, v.err
 	}
 	lock, err := f.fsys.Lock(name)
-	if err != nil {
-		return nil, err
-	}
-	if v.err != nil {
+	if err == nil && v.err != nil {
 		lock.Close()
-		return nil, v.err
+	}
+	if err := v.wins(err); err != nil {
+		return nil, err
 	}
 	return &faultLock{fault: f, lock: lock, name: name}, nil
 }
@@ -108,10 +106,7 @@ func (l *faultLock) Close() error { return l.fault.close(OpUnlock, l.name, l.loc
 func (f *Fault) close(kind OpKind, name string, c io.Closer) error {
 	v, done := f.begin(Op{Kind: kind, Name: name})
 	defer done()
-	if err := c.Close(); err != nil && v.err == nil {
-		return err
-	}
-	return v.err
+	return v.wins(c.Close())
 }
 
 type faultFile struct {
@@ -144,10 +139,7 @@ func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
 		return 0, v.err
 	}
 	n, err := f.file.WriteAt(p, off)
-	if err != nil {
-		return n, err
-	}
-	return n, v.err
+	return n, v.wins(err)
 }
 
 func (f *faultFile) Size() (size int64, err error) {
@@ -175,10 +167,7 @@ func (f *faultFile) Sync() error {
 	if !v.effect {
 		return v.err
 	}
-	if err := f.file.Sync(); err != nil {
-		return err
-	}
-	return v.err
+	return v.wins(f.file.Sync())
 }
 
 func (f *faultFile) Close() error { return f.fault.close(OpClose, f.name, f.file) }
