@@ -90,6 +90,9 @@ func Resume(server History, size Size, held Held) (start Position, ok bool) {
 		number, ok = firstPartial(server, size, held)
 	}
 	if !ok {
+		number, ok = firstFork(server, size, held)
+	}
+	if !ok {
 		return Position{}, false
 	}
 	return Position{Timeline: startTimeline(server, size, held, number), LSN: size.Start(number)}, true
@@ -132,6 +135,17 @@ func firstPartial(server History, size Size, held Held) (number uint64, found bo
 		}
 	}
 	return number, found
+}
+
+// firstFork is for a spool that holds only WAL beyond a fork: abandoned, but the
+// history was followed up to the fork, and goes on there.
+func firstFork(server History, size Size, held Held) (number uint64, found bool) {
+	for _, e := range server.Entries {
+		if held.EndOn(e.Timeline, size) > e.End {
+			return size.Number(e.End), true
+		}
+	}
+	return 0, false
 }
 
 // completeOn says whether a complete segment lies on the history to its last

@@ -69,6 +69,8 @@ func TestResume(t *testing.T) {
 		{"two forks in a segment, the first filled", twice, []string{s4, s5}, "0/500000 on timeline 2"},
 		{"two forks in a segment, both filled", twice, []string{s4, s5, t5}, "0/500000 on timeline 3"},
 		{"an abandoned sibling counts for nothing", sibling, []string{s4, t5, t6}, "0/500000 on timeline 1"},
+		{"only abandoned WAL: on from the fork", inside, []string{s6 + p}, "0/500000 on timeline 1"},
+		{"only abandoned WAL, fork on a border", border, []string{s5 + p}, "0/500000 on timeline 2"},
 		{"a file of a timeline that began later", inside, []string{t4}, ""},
 		{"only another timeline", one, []string{t5}, ""},
 	} {

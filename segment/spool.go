@@ -239,6 +239,11 @@ func (s *Spool) Prepare() error {
 			return fmt.Errorf("remove scratch file: %w", err)
 		}
 	}
+	// What is there is about to be built upon, but whoever named it may have
+	// been killed before it synced the directory.
+	if err := s.fsys.SyncDir(s.dir); err != nil {
+		return fmt.Errorf("sync spool directory: %w", err)
+	}
 	return nil
 }
 

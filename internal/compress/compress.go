@@ -1,0 +1,136 @@
+// Package compress replaces the sealed segments of a spool that has no archive
+// by compressed ones, as pg_receivewal's --compress leaves them. It works beside
+// the receiver and holds nothing back: a segment that could not be compressed
+// stays as it is until the next try.
+package compress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path"
+
+	"github.com/walrecv/walrecv/internal/codec"
+	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/segment"
+)
+
+const scratchSuffix = ".tmp"
+
+// Compressor compresses what is sealed. Run is to be called once.
+type Compressor struct {
+	spool  *segment.Spool
+	method codec.Method
+	level  int
+	log    *slog.Logger
+	wake   chan struct{}
+	failed string // the last failure, logged already
+}
+
+// New prepares a Compressor for a spool that was identified.
+func New(spool *segment.Spool, method codec.Method, level int, log *slog.Logger) *Compressor {
+	return &Compressor{spool: spool, method: method, level: level, log: log, wake: make(chan struct{}, 1)}
+}
+
+// Nudge says that there may be sealed segments. It never blocks.
+func (c *Compressor) Nudge() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run compresses until ctx ends, and then once more what was sealed last: until
+// drain ends, too.
+func (c *Compressor) Run(ctx, drain context.Context) {
+	for {
+		c.pass(drain)
+		select {
+		case <-c.wake:
+		case <-ctx.Done():
+			c.pass(drain)
+			return
+		}
+	}
+}
+
+// pass compresses every sealed segment that is not.
+func (c *Compressor) pass(ctx context.Context) {
+	l, err := c.spool.Scan()
+	for i := 0; err == nil && i < len(l.Sealed) && ctx.Err() == nil; i++ {
+		if f := l.Sealed[i]; f.Suffix == "" {
+			err = c.segment(f)
+		}
+	}
+	switch {
+	case err == nil:
+		c.failed = ""
+	case err.Error() != c.failed:
+		c.failed = err.Error()
+		c.log.Warn("cannot compress a segment, it stays as it is for now", "error", err)
+	}
+}
+
+// segment compresses one segment. In this order: compressed into a scratch
+// file, synced, renamed, the directory synced; then the plain file is removed.
+func (c *Compressor) segment(f segment.File) error {
+	fsys := c.spool.FS()
+	plain := path.Join(c.spool.Dir(), f.Base)
+	final := plain + c.method.Suffix()
+	scratch := final + scratchSuffix
+	if err := fsys.Remove(scratch); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dst, err := fsys.Create(scratch, c.spool.Cluster().FileMode)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	if err := c.copy(dst, plain, f.Size); err != nil {
+		_ = fsys.Remove(scratch) // the first error is the one to tell of
+		return fmt.Errorf("compress %s: %w", f.Base, err)
+	}
+	if err := vfs.Rename(fsys, dst, scratch, final); err != nil {
+		return err
+	}
+	return fsys.Remove(plain)
+}
+
+func (c *Compressor) copy(dst io.WriterAt, plain string, size int64) error {
+	src, err := c.spool.FS().OpenRead(plain)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	w, err := codec.NewWriter(io.NewOffsetWriter(dst, 0), c.method, c.level, size)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(w, io.NewSectionReader(src, 0, size)); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+// Check reads a compressed segment through: nil says that it is a whole one.
+func Check(spool *segment.Spool, f segment.File) error {
+	file, err := spool.FS().OpenRead(path.Join(spool.Dir(), f.Base))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, method := codec.DetectSuffix(f.Base)
+	plain, err := codec.NewReader(io.NewSectionReader(file, 0, f.Size), method, int64(spool.Size()))
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	n, err := io.Copy(io.Discard, plain)
+	if err == nil && n != int64(spool.Size()) {
+		err = fmt.Errorf("it holds %d bytes instead of %d", n, int64(spool.Size()))
+	}
+	return err
+}

@@ -1,0 +1,210 @@
+package receiver
+
+import (
+	"sync"
+	"time"
+
+	"github.com/walrecv/walrecv/segment"
+)
+
+// replyPatience is how long a reply that the server asked for waits for a slow
+// sync, so that it can be exact. It is well below wal_sender_timeout.
+const replyPatience = 10 * time.Second
+
+// feedback is the half of a stream that answers. The goroutine that reads the
+// socket tells it what was written; one goroutine syncs, and one sends, so that
+// neither a slow disk holds up an answer nor a slow network a sync.
+//
+// Positions: received and written are the same here, since a message is written
+// before the next is read. flushed moves only by the result of a sync.
+type feedback struct {
+	sink     Sink
+	send     func(write, flush segment.LSN, reply bool) error
+	fail     func() // wakes the reader after the first error
+	lazy     time.Duration
+	interval time.Duration
+
+	dirty  chan struct{} // there is something to sync
+	urgent chan struct{} // and it should be now
+	kick   chan struct{} // there may be something to send
+	stop   chan struct{}
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	written segment.LSN
+	flushed segment.LSN
+	told    segment.LSN // the flush position sent last
+	asked   bool        // the server waits for a reply
+	askedAt segment.LSN // and wants this position in it
+	ping    bool        // we want a sign of life
+	err     error
+}
+
+// startFeedback begins to answer, with a first status at once.
+func startFeedback(s *stream, at segment.LSN) *feedback {
+	f := &feedback{
+		sink: s.sink, send: s.sendStatus, fail: s.deadline.expire,
+		interval: s.o.StatusInterval,
+		dirty:    make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), stop: make(chan struct{}),
+		written: at, flushed: at, told: at, asked: true, askedAt: at,
+	}
+	if !s.o.Synchronous {
+		f.lazy = s.o.FlushInterval
+	}
+	notify(f.kick)
+	f.wg.Add(2)
+	go f.syncLoop()
+	go f.sendLoop()
+	return f
+}
+
+// close ends both goroutines and returns the first error of either.
+func (f *feedback) close() error {
+	close(f.stop)
+	f.wg.Wait()
+	return f.failure()
+}
+
+func (f *feedback) failure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+func (f *feedback) failed(err error) {
+	f.mu.Lock()
+	if f.err == nil {
+		f.err = err
+	}
+	f.mu.Unlock()
+	f.fail()
+}
+
+// wrote says that everything before pos was written; now asks for a sync
+// without delay.
+func (f *feedback) wrote(pos segment.LSN, now bool) {
+	f.mu.Lock()
+	f.written = pos
+	f.mu.Unlock()
+	notify(f.dirty)
+	if now {
+		notify(f.urgent)
+	}
+}
+
+// replyAsked answers the server as soon as everything written so far is synced.
+// An answer before that would be short of what was sent, which a server that is
+// shutting down takes as a reason to ask again at once.
+func (f *feedback) replyAsked() {
+	f.mu.Lock()
+	f.asked, f.askedAt = true, f.written
+	behind := f.flushed < f.written
+	f.mu.Unlock()
+	if behind {
+		notify(f.urgent)
+		notify(f.dirty)
+	}
+	notify(f.kick)
+}
+
+// askForLife makes the server answer.
+func (f *feedback) askForLife() {
+	f.mu.Lock()
+	f.ping = true
+	f.mu.Unlock()
+	notify(f.kick)
+}
+
+func (f *feedback) syncLoop() {
+	defer f.wg.Done()
+	for {
+		select {
+		case <-f.dirty:
+		case <-f.stop:
+			return
+		}
+		if !f.linger() {
+			return
+		}
+		flushed, err := f.sink.Sync()
+		if err != nil {
+			f.failed(local(err))
+			return
+		}
+		f.mu.Lock()
+		f.flushed = flushed
+		f.mu.Unlock()
+		notify(f.kick)
+	}
+}
+
+// linger lets more WAL gather before a sync, and returns false to stop.
+func (f *feedback) linger() bool {
+	if f.lazy == 0 {
+		return true
+	}
+	timer := time.NewTimer(f.lazy)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-f.urgent:
+	case <-f.stop:
+		return false
+	}
+	return true
+}
+
+func (f *feedback) sendLoop() {
+	defer f.wg.Done()
+	interval := f.interval
+	if interval == 0 {
+		interval = replyPatience
+	}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		due := false
+		select {
+		case <-f.kick:
+		case <-ticker.C:
+			due = true
+		case <-f.stop:
+			return
+		}
+		write, flush, ping, ok := f.take(due)
+		if !ok {
+			continue
+		}
+		if err := f.send(write, flush, ping); err != nil {
+			f.failed(err)
+			return
+		}
+	}
+}
+
+// take decides whether a status is to be sent now, and marks it as sent.
+func (f *feedback) take(due bool) (write, flush segment.LSN, ping, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	reply := f.asked && (due || f.flushed >= f.askedAt)
+	periodic := due && f.interval > 0
+	if !reply && !periodic && !f.ping && f.flushed == f.told {
+		return 0, 0, false, false
+	}
+	ping = f.ping
+	if reply {
+		f.asked = false
+	}
+	f.ping, f.told = false, f.flushed
+	// A sync may cover WAL that the reader has not told about yet.
+	return max(f.written, f.flushed), f.flushed, ping, true
+}
+
+// notify leaves a signal in a channel of capacity one, unless one is there.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

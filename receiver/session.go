@@ -1,0 +1,299 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/walrecv/walrecv/segment"
+)
+
+// session is the life of one connection. streamed says whether the server
+// streamed on it. A nil error means that the receiver has done what it was
+// asked for.
+func (r *Receiver) session(ctx context.Context) (streamed bool, err error) {
+	conn, err := Connect(ctx, r.o.Conn)
+	if err != nil {
+		return false, err
+	}
+	defer closeConn(conn)
+	s := &session{r: r, conn: conn}
+	if err := s.prepare(ctx); err != nil {
+		return false, err
+	}
+	start, err := s.startPosition()
+	if err != nil {
+		return false, err
+	}
+	if err := s.keepHistories(2, start.Timeline); err != nil {
+		return false, err
+	}
+	err = s.follow(ctx, start)
+	return s.streamed, err
+}
+
+// closeConn says goodbye without waiting long for a server that is not there.
+func closeConn(conn *pgconn.PgConn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx) // nothing depends on a connection that is given up
+}
+
+// session is what is known of the server and of ourselves for one connection.
+type session struct {
+	r    *Receiver
+	conn *pgconn.PgConn
+
+	server    Server
+	slot      Slot
+	history   segment.History // of the server's timeline
+	histories map[segment.TimelineID][]byte
+	held      segment.Held
+	streamed  bool
+}
+
+// prepare learns what is needed to decide where to start, and refuses what must
+// not be streamed from.
+func (s *session) prepare(ctx context.Context) error {
+	var err error
+	if s.server, err = Identify(ctx, s.conn); err != nil {
+		return err
+	}
+	cluster := segment.Cluster{
+		Identity: segment.Identity{SystemID: s.server.SystemID, Size: s.server.SegmentSize},
+		Major:    s.server.Major,
+		FileMode: s.server.FileMode,
+	}
+	if err := s.r.keeper.Identify(ctx, cluster); err != nil {
+		return local(err)
+	}
+	if s.held, err = s.r.keeper.Held(ctx); err != nil {
+		return local(err)
+	}
+	if err := s.fetchHistories(ctx); err != nil {
+		return err
+	}
+	if err := s.checkBranch(); err != nil {
+		return err
+	}
+	return s.checkSlot(ctx)
+}
+
+// fetchHistories gets the history files of all timelines, not only of those
+// that are streamed: recovery looks for the newest timeline one by one, and
+// stops at the first history file that is missing.
+func (s *session) fetchHistories(ctx context.Context) error {
+	s.histories = map[segment.TimelineID][]byte{}
+	for t := segment.TimelineID(2); t <= s.server.Timeline; t++ {
+		content, err := s.fetchHistory(ctx, t)
+		if errors.Is(err, fs.ErrNotExist) && t != s.server.Timeline {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.histories[t] = content
+	}
+	var err error
+	s.history, err = segment.ParseHistory(s.server.Timeline, s.histories[s.server.Timeline])
+	return err
+}
+
+func (s *session) fetchHistory(ctx context.Context, t segment.TimelineID) ([]byte, error) {
+	_, content, err := TimelineHistory(ctx, s.conn, t)
+	if err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", segment.HistoryName(t), err)
+	}
+	return content, nil
+}
+
+// keepHistories stores the history files of a range of timelines. One that is
+// ahead of the stream has to wait until the stream gets there: its presence
+// says that everything before its fork is kept.
+func (s *session) keepHistories(from, to segment.TimelineID) error {
+	for t := from; t <= to; t++ {
+		content, ok := s.histories[t]
+		if !ok {
+			continue
+		}
+		if err := s.r.keeper.PutHistory(t, content); err != nil {
+			return local(err)
+		}
+	}
+	return nil
+}
+
+// checkBranch refuses a server whose WAL does not continue what is held.
+func (s *session) checkBranch() error {
+	if s.server.InRecovery && s.server.Timeline < s.held.Newest {
+		return fmt.Errorf("the standby is on timeline %d and timeline %d is held already: waiting for it to follow",
+			uint32(s.server.Timeline), uint32(s.held.Newest))
+	}
+	if !s.r.o.AcceptBranch {
+		if err := segment.CheckBranch(s.history, s.server.SegmentSize, s.held); err != nil {
+			return local(fmt.Errorf("%w; --accept-branch follows it all the same", err))
+		}
+	}
+	end := s.held.EndOn(s.server.Timeline, s.server.SegmentSize)
+	if end <= s.server.End {
+		return nil
+	}
+	if s.server.InRecovery {
+		return fmt.Errorf("the standby is at %s and WAL up to %s is held already: waiting for it to follow", s.server.End, end)
+	}
+	return local(fmt.Errorf("the server ends at %s on timeline %d, where WAL up to %s is held: was it restored from a snapshot? %w",
+		s.server.End, uint32(s.server.Timeline), end, segment.ErrBranch))
+}
+
+// checkSlot looks at the replication slot, and creates it where that was asked
+// for.
+func (s *session) checkSlot(ctx context.Context) error {
+	name := s.r.o.Slot
+	if name == "" {
+		return nil
+	}
+	var err error
+	s.slot, err = ReadSlot(ctx, s.conn, s.r.o.Conn, name, s.server.Major)
+	switch {
+	case errors.Is(err, ErrSlotMissing) && s.r.o.EnsureSlot:
+		if !s.held.Empty() {
+			s.r.log.Warn("the replication slot was missing: the server may have removed WAL meanwhile", "slot", name)
+		}
+		if err := CreateSlot(ctx, s.conn, name, s.server.Major, true); err != nil {
+			return err
+		}
+		s.r.log.Info("created replication slot", "slot", name)
+		s.slot, err = ReadSlot(ctx, s.conn, s.r.o.Conn, name, s.server.Major)
+		return err
+	case errors.Is(err, ErrSlotMissing) && !s.held.Empty() && !s.r.streamed:
+		return &GapError{At: s.resumeOrServer(), Err: fmt.Errorf("%w; --ensure-slot creates it and tries", err)}
+	case err != nil:
+		return err
+	}
+	if s.slot.Known && s.slot.RestartLSN == 0 && !s.held.Empty() {
+		s.r.log.Warn("the replication slot holds no WAL back: it was invalidated, or created without reserving WAL", "slot", name)
+	}
+	return nil
+}
+
+// startPosition is where streaming begins. The slot counts only where nothing
+// is held: its position says what the server keeps, not what was received.
+func (s *session) startPosition() (segment.Position, error) {
+	size := s.server.SegmentSize
+	if start, ok := segment.Resume(s.history, size, s.held); ok {
+		s.r.log.Debug("going on where the held WAL ends", "position", start.String())
+		return start, nil
+	}
+	lsn := s.server.End
+	if s.slot.RestartLSN != 0 {
+		lsn = s.slot.RestartLSN
+	}
+	timelines := s.history.Segment(size.Number(lsn), size)
+	start := segment.Position{Timeline: timelines[len(timelines)-1], LSN: size.Floor(lsn)}
+	s.r.log.Info("nothing is held yet", "starting_at", start.String())
+	return start, nil
+}
+
+func (s *session) resumeOrServer() segment.Position {
+	p, _ := s.startPosition()
+	return p
+}
+
+// follow streams from a position on, timeline after timeline.
+func (s *session) follow(ctx context.Context, at segment.Position) error {
+	sink, err := s.r.keeper.Open(at)
+	if err != nil {
+		return local(err)
+	}
+	defer sink.Close()
+	for {
+		end, err := s.stream(ctx, sink, at)
+		if err != nil || end.stopped {
+			return err
+		}
+		if at, err = s.switchTimeline(ctx, sink, at, end); err != nil {
+			return err
+		}
+	}
+}
+
+// stream streams one timeline.
+func (s *session) stream(ctx context.Context, sink Sink, at segment.Position) (ending, error) {
+	st := &stream{
+		conn: s.conn, sink: sink, o: s.r.o, pos: at.LSN, size: s.server.SegmentSize,
+		live: func() { s.live(at) },
+	}
+	end, err := st.run(ctx, startQuery(s.r.o.Slot, at))
+	return end, s.explain(err, segment.Position{Timeline: at.Timeline, LSN: st.pos})
+}
+
+// live notes that the server really streams: CopyBothResponse alone does not
+// say so, errors may follow it.
+func (s *session) live(at segment.Position) {
+	s.streamed, s.r.streamed, s.r.lastFailure = true, true, ""
+	s.r.log.Info("streaming", "from", at.String(), "server_version", s.server.Version)
+}
+
+// startQuery is the command that starts streaming. pglogrepl's own insists on a
+// slot and does not quote its name.
+func startQuery(slot string, at segment.Position) string {
+	if slot != "" {
+		slot = "SLOT " + quoteIdent(slot) + " "
+	}
+	return fmt.Sprintf("START_REPLICATION %sPHYSICAL %s TIMELINE %d", slot, at.LSN, uint32(at.Timeline))
+}
+
+// explain recognises the failures to start that mean lost WAL.
+func (s *session) explain(err error, at segment.Position) error {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || s.held.Empty() {
+		return err
+	}
+	lost := pgErr.Code == codeUndefinedFile ||
+		pgErr.Code == codeNotInPrerequisiteState && s.slot.Known && s.slot.RestartLSN == 0 && s.r.o.Slot != ""
+	if lost {
+		return &GapError{At: at, Err: err}
+	}
+	return err
+}
+
+const (
+	codeUndefinedFile          = "58P01"
+	codeNotInPrerequisiteState = "55000"
+)
+
+// switchTimeline moves the sink to the timeline that follows.
+func (s *session) switchTimeline(ctx context.Context, sink Sink, at segment.Position, end ending) (segment.Position, error) {
+	if end.next <= at.Timeline {
+		return at, fmt.Errorf("timeline %d ended, and the server names timeline %d as the next", uint32(at.Timeline), uint32(end.next))
+	}
+	content, ok := s.histories[end.next]
+	if !ok {
+		var err error
+		if content, err = s.fetchHistory(ctx, end.next); err != nil {
+			return at, err
+		}
+		s.histories[end.next] = content
+	}
+	history, err := segment.ParseHistory(end.next, content)
+	if err != nil {
+		return at, err
+	}
+	if _, fork, ok := history.Bounds(at.Timeline); !ok || fork != end.fork {
+		return at, fmt.Errorf("the server ended timeline %d at %s, which is not what %s says",
+			uint32(at.Timeline), end.fork, segment.HistoryName(end.next))
+	}
+	if err := sink.Switch(end.next, end.fork, content); err != nil {
+		return at, local(err)
+	}
+	if err := s.keepHistories(at.Timeline+1, end.next-1); err != nil {
+		return at, err
+	}
+	s.r.log.Warn("the timeline ended, going on with the next",
+		"timeline", uint32(at.Timeline), "next", uint32(end.next), "at", end.fork.String())
+	return segment.Position{Timeline: end.next, LSN: s.server.SegmentSize.Floor(end.fork)}, nil
+}

@@ -1,0 +1,365 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/walrecv/walrecv/segment"
+)
+
+var (
+	errServerStopped = errors.New("the server ended the stream: it is shutting down")
+	errSilence       = fmt.Errorf("nothing was heard from the server for %s", receiveTimeout)
+)
+
+// stream is one START_REPLICATION: the copy phase of one timeline.
+type stream struct {
+	conn     *pgconn.PgConn
+	sink     Sink
+	o        Options
+	pos      segment.LSN // end of what was written
+	size     segment.Size
+	deadline deadline
+	feedback *feedback
+	live     func() // called at the first sign that the server really streams
+	status   [copyStatusLen]byte
+}
+
+// ending says how a timeline's stream ended without an error.
+type ending struct {
+	stopped bool               // as asked for: by ctx or by the end position
+	next    segment.TimelineID // else the timeline that follows
+	fork    segment.LSN        // and where it begins
+}
+
+// run streams one timeline from s.pos on, until it ends or is to stop.
+func (s *stream) run(ctx context.Context, query string) (ending, error) {
+	s.deadline.conn = s.conn.Conn()
+	copying, end, err := s.start(ctx, query)
+	if err != nil || !copying {
+		return end, err
+	}
+	s.deadline.reset()
+	wake := context.AfterFunc(ctx, s.deadline.expire)
+	defer wake()
+	s.feedback = startFeedback(s, s.pos)
+	stop, err := s.copyLoop(ctx)
+	if failure := s.feedback.close(); failure != nil {
+		err = failure
+	}
+	if err != nil {
+		return ending{}, s.afterFailure(err)
+	}
+	if stop {
+		return ending{stopped: true}, s.finish()
+	}
+	return s.endOfTimeline()
+}
+
+// afterFailure syncs what came before a connection broke. Its own failure is
+// the more serious one.
+func (s *stream) afterFailure(err error) error {
+	if isFinal(err) {
+		return err
+	}
+	if _, failure := s.sink.Sync(); failure != nil {
+		return local(failure)
+	}
+	return err
+}
+
+// start sends START_REPLICATION. copying is false if the server answered that
+// the timeline ends just where we would begin.
+func (s *stream) start(ctx context.Context, query string) (copying bool, end ending, err error) {
+	s.deadline.reset()
+	wake := context.AfterFunc(ctx, s.deadline.expire)
+	defer wake()
+	s.conn.Frontend().SendQuery(&pgproto3.Query{String: query})
+	if err := s.conn.Frontend().Flush(); err != nil {
+		return false, ending{}, fmt.Errorf("start streaming: %w", err)
+	}
+	for {
+		s.deadline.extend(receiveTimeout)
+		msg, err := s.conn.ReceiveMessage(context.Background())
+		if err != nil {
+			return false, ending{}, fmt.Errorf("start streaming: %w", err)
+		}
+		switch m := msg.(type) {
+		case *pgproto3.CopyBothResponse:
+			return true, ending{}, nil
+		case *pgproto3.DataRow:
+			if end, err = parseNextTimeline(m.Values); err != nil {
+				return false, ending{}, err
+			}
+		case *pgproto3.ErrorResponse:
+			return false, ending{}, fmt.Errorf("start streaming: %w", pgconn.ErrorResponseToPgError(m))
+		case *pgproto3.ReadyForQuery:
+			if end.next == 0 {
+				return false, ending{}, errors.New("start streaming: the server sent neither WAL nor a next timeline")
+			}
+			return false, end, nil
+		}
+	}
+}
+
+// copyLoop reads until the timeline ends (false), or until it has to stop
+// (true).
+func (s *stream) copyLoop(ctx context.Context) (stop bool, err error) {
+	silent := 0
+	for {
+		if ctx.Err() != nil || s.o.EndPos != 0 && s.pos > s.o.EndPos {
+			return true, nil
+		}
+		s.deadline.extend(receiveTimeout / 2)
+		msg, err := s.conn.ReceiveMessage(context.Background())
+		switch {
+		case err == nil:
+			silent = 0
+		case !pgconn.Timeout(err):
+			return false, fmt.Errorf("connection to the server lost: %w", err)
+		case ctx.Err() != nil:
+			continue
+		case s.feedback.failure() != nil:
+			return false, s.feedback.failure()
+		default:
+			if silent++; silent > 1 {
+				return false, errSilence
+			}
+			s.feedback.askForLife()
+			continue
+		}
+		if ended, err := s.message(msg); ended || err != nil {
+			return false, err
+		}
+	}
+}
+
+// message handles one message of the copy phase; ended means that the timeline
+// has.
+func (s *stream) message(msg pgproto3.BackendMessage) (ended bool, err error) {
+	switch m := msg.(type) {
+	case *pgproto3.CopyData:
+		return false, s.copyData(m.Data)
+	case *pgproto3.CopyDone:
+		return true, nil
+	case *pgproto3.CommandComplete:
+		return false, errServerStopped
+	case *pgproto3.ErrorResponse:
+		return false, pgconn.ErrorResponseToPgError(m)
+	case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus:
+		return false, nil
+	default:
+		return false, fmt.Errorf("unexpected %T while streaming", msg)
+	}
+}
+
+func (s *stream) copyData(data []byte) error {
+	if len(data) == 0 {
+		return errors.New("empty message while streaming")
+	}
+	switch data[0] {
+	case pglogrepl.XLogDataByteID:
+		m, err := pglogrepl.ParseXLogData(data[1:])
+		if err != nil {
+			return err
+		}
+		s.alive()
+		return s.walData(segment.LSN(m.WALStart), m.WALData)
+	case pglogrepl.PrimaryKeepaliveMessageByteID:
+		m, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
+		if err != nil {
+			return err
+		}
+		s.alive()
+		if m.ReplyRequested {
+			s.feedback.replyAsked()
+		}
+		return nil
+	default:
+		return fmt.Errorf("unknown message type %q while streaming", data[0])
+	}
+}
+
+func (s *stream) alive() {
+	if s.live != nil {
+		s.live()
+		s.live = nil
+	}
+}
+
+// walData writes WAL that has to begin exactly where the last ended.
+func (s *stream) walData(at segment.LSN, p []byte) error {
+	if at != s.pos {
+		return fmt.Errorf("the server sent WAL at %s where %s follows", at, s.pos)
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	if err := s.sink.Append(at, p); err != nil {
+		return local(err)
+	}
+	before := s.pos
+	s.pos += segment.LSN(len(p))
+	s.feedback.wrote(s.pos, s.size.Number(before) != s.size.Number(s.pos))
+	return nil
+}
+
+// finish syncs, tells the server the exact position, and says goodbye. The
+// server is given a moment for its part, and no more: nothing depends on it.
+func (s *stream) finish() error {
+	flushed, err := s.sink.Sync()
+	if err != nil {
+		return local(err)
+	}
+	s.deadline.settle(finishTimeout)
+	if s.sendStatus(s.pos, flushed, false) == nil && s.sendCopyDone() == nil {
+		_, _ = s.drain()
+	}
+	return nil
+}
+
+// endOfTimeline answers the server's CopyDone and takes the next timeline from
+// the row that follows.
+func (s *stream) endOfTimeline() (ending, error) {
+	s.deadline.settle(receiveTimeout)
+	if err := s.sendCopyDone(); err != nil {
+		return ending{}, fmt.Errorf("end of timeline: %w", err)
+	}
+	end, err := s.drain()
+	if err != nil {
+		return ending{}, fmt.Errorf("end of timeline: %w", err)
+	}
+	if end.next == 0 {
+		return ending{}, errServerStopped
+	}
+	return end, nil
+}
+
+func (s *stream) sendCopyDone() error {
+	s.conn.Frontend().Send(&pgproto3.CopyDone{})
+	return s.conn.Frontend().Flush()
+}
+
+// drain reads up to ReadyForQuery, past WAL that nobody wants any more, and
+// keeps the row that names the next timeline. There is more than one
+// CommandComplete, and on the day of a promotion ParameterStatus in between. It
+// ends by the settled deadline at the latest.
+func (s *stream) drain() (ending, error) {
+	var end ending
+	for {
+		msg, err := s.conn.ReceiveMessage(context.Background())
+		if err != nil {
+			return ending{}, err
+		}
+		switch m := msg.(type) {
+		case *pgproto3.DataRow:
+			if end, err = parseNextTimeline(m.Values); err != nil {
+				return ending{}, err
+			}
+		case *pgproto3.ErrorResponse:
+			return ending{}, pgconn.ErrorResponseToPgError(m)
+		case *pgproto3.ReadyForQuery:
+			return end, nil
+		}
+	}
+}
+
+// parseNextTimeline reads the row next_tli, next_tli_startpos.
+func parseNextTimeline(row [][]byte) (ending, error) {
+	if len(row) < 2 {
+		return ending{}, fmt.Errorf("end of timeline: a row of %d columns", len(row))
+	}
+	tli, err := strconv.ParseUint(string(row[0]), 10, 32)
+	if err != nil || tli == 0 {
+		return ending{}, fmt.Errorf("end of timeline: next timeline %q", row[0])
+	}
+	fork, err := segment.ParseLSN(string(row[1]))
+	if err != nil {
+		return ending{}, fmt.Errorf("end of timeline: %w", err)
+	}
+	return ending{next: segment.TimelineID(tli), fork: fork}, nil
+}
+
+// sendStatus is called by one goroutine at a time: by the feedback's, or by the
+// reader's once that has ended.
+func (s *stream) sendStatus(write, flush segment.LSN, reply bool) error {
+	encodeStatus(&s.status, write, flush, time.Now(), reply)
+	if err := s.deadline.forWrite(receiveTimeout); err != nil {
+		return fmt.Errorf("send status: %w", err)
+	}
+	if err := s.conn.Frontend().SendUnbufferedEncodedCopyData(s.status[:]); err != nil {
+		return fmt.Errorf("send status: %w", err)
+	}
+	return nil
+}
+
+// deadline is the read deadline of a connection, which other goroutines can
+// make expire at once to wake the reader. Reading goes on where it was
+// interrupted: a message that had come in part is not lost.
+type deadline struct {
+	conn    net.Conn
+	mu      sync.Mutex
+	set     time.Time
+	expired bool
+	settled bool // by settle, for good
+}
+
+// deadlineSlack is by how much a deadline may be late, so that it is not moved
+// for every message.
+const deadlineSlack = time.Second
+
+func (d *deadline) extend(by time.Duration) {
+	now := time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	until := now.Add(by)
+	if moved := until.Sub(d.set).Abs() > deadlineSlack; moved && !d.expired {
+		d.set = until
+		_ = d.conn.SetReadDeadline(until) // on a closed connection the read fails
+	}
+}
+
+func (d *deadline) expire() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.settled {
+		return
+	}
+	d.expired = true
+	_ = d.conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+// reset makes a deadline usable that was not, or had expired.
+func (d *deadline) reset() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.expired, d.settled, d.set = false, false, time.Time{}
+}
+
+// settle gives the rest of a conversation one deadline for both directions,
+// which nobody moves any more.
+func (d *deadline) settle(limit time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settled = true
+	_ = d.conn.SetDeadline(time.Now().Add(limit))
+}
+
+// forWrite bounds one write.
+func (d *deadline) forWrite(limit time.Duration) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.settled {
+		return nil
+	}
+	return d.conn.SetWriteDeadline(time.Now().Add(limit))
+}
