@@ -72,7 +72,7 @@ func (c *Cluster) backupOver(ctx context.Context, conn *pgconn.PgConn, b *Backup
 	if rows[0][2] != "" {
 		return fmt.Errorf("the cluster has tablespaces, which the copy does not: %s", rows[0][2])
 	}
-	return c.run.writeFile(filepath.Join(b.Dir, "backup_label"), []byte(rows[0][1]), 0o600)
+	return c.run.writeFile(filepath.Join(b.Dir, "backup_label"), []byte(rows[0][1]))
 }
 
 // inBackup leaves out of a base backup what the manual lists.

@@ -150,7 +150,7 @@ func (c *Cluster) writeConf() error {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintf(&text, "%s = '%s'\n", name, strings.ReplaceAll(all[name], "'", "''"))
 	}
-	return c.run.writeFile(filepath.Join(c.DataDir, "pgtest.conf"), []byte(text.String()), 0o600)
+	return c.run.writeFile(filepath.Join(c.DataDir, "pgtest.conf"), []byte(text.String()))
 }
 
 func (c *Cluster) writeHBA(tcp []string) error {
@@ -159,7 +159,7 @@ func (c *Cluster) writeHBA(tcp []string) error {
 		tcp = []string{"host all all 127.0.0.1/32 trust", "host replication all 127.0.0.1/32 trust"}
 	}
 	text := strings.Join(append(lines, tcp...), "\n") + "\n"
-	return c.run.writeFile(filepath.Join(c.Dir, "pg_hba.conf"), []byte(text), 0o600)
+	return c.run.writeFile(filepath.Join(c.Dir, "pg_hba.conf"), []byte(text))
 }
 
 // Set changes settings in the configuration file. They count from the next

@@ -40,7 +40,7 @@ func (c *Cluster) Restore(t testing.TB, backupDir string, signal Signal, setting
 		err = n.run.copyFile(filepath.Join(c.Dir, "pg_hba.conf"), filepath.Join(n.Dir, "pg_hba.conf"), 0o600)
 	}
 	if err == nil && signal != NoSignal {
-		err = n.run.writeFile(filepath.Join(n.DataDir, string(signal)), nil, 0o600)
+		err = n.run.writeFile(filepath.Join(n.DataDir, string(signal)), nil)
 	}
 	if err != nil {
 		t.Fatalf("restore of %s: %v", backupDir, err)

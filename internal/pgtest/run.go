@@ -145,12 +145,9 @@ func (r *run) give(path string) error {
 	return os.Lchown(path, int(r.owner.Uid), int(r.owner.Gid))
 }
 
-// writeFile writes a file that the user of the servers owns.
-func (r *run) writeFile(path string, data []byte, perm os.FileMode) error {
-	if err := os.WriteFile(path, data, perm); err != nil {
-		return err
-	}
-	if err := os.Chmod(path, perm); err != nil {
+// writeFile writes a file that the user of the servers owns and only it reads.
+func (r *run) writeFile(path string, data []byte) error {
+	if err := os.WriteFile(path, data, 0o600); err != nil {
 		return err
 	}
 	return r.give(path)

@@ -80,5 +80,5 @@ func makeCertificates(r *run) (certificates, error) {
 }
 
 func (r *run) writePEM(path, kind string, der []byte) error {
-	return r.writeFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+	return r.writeFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }

@@ -1,0 +1,78 @@
+# Everything here works on a fresh Debian machine that has Go and make: what a
+# target needs besides, it gets (see tools/need).
+
+GO      ?= go
+NEED    := tools/need
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+MAJORS    ?= 13 14 15 16 17 18
+FUZZTIME  ?= 60s
+# How long one package may take, and its packages all together.
+TIMEOUT   ?= 15m
+
+# A clone that belongs to somebody else must build, too.
+export GOFLAGS ?= -buildvcs=false
+# No test asks a cloud who it is.
+export AWS_EC2_METADATA_DISABLED := true
+
+.PHONY: help build demo test test-long test-matrix check vet lint fmt cross fuzz clean need-test
+
+help: ## show this text
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the binary for this machine: build/walrecv
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o build/walrecv ./cmd/walrecv
+
+demo: ## lose a primary and get every committed row back, in about a minute
+	@$(NEED) pg15
+	@$(GO) run ./internal/demo
+
+test: check need-test ## check the code and run all tests (PostgreSQL 15 and 18)
+	$(GO) test -race -timeout $(TIMEOUT) ./...
+
+test-long: check need-test ## the same tests, in their long form: an hour and more
+	WALRECV_TEST_LONG=1 $(GO) test -timeout 3h ./...
+
+test-matrix: ## all tests against every PostgreSQL major: make test-matrix MAJORS="13 17"
+	@$(NEED) $(MAJORS:%=pg%) zstd lz4 strace
+	WALRECV_TEST_MAJORS="$(MAJORS)" $(GO) test -timeout 1h ./...
+
+need-test:
+	@$(NEED) pg15 pg18 zstd lz4 strace cc
+
+check: vet ## formatting, go vet, and that it builds for every platform
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }
+	@for platform in $(PLATFORMS); do \
+		echo "CGO_ENABLED=0 go build ./... # $$platform"; \
+		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build ./... || exit 1; \
+	done
+
+vet:
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+
+lint: ## golangci-lint and shellcheck
+	@$(NEED) golangci-lint shellcheck
+	build/bin/golangci-lint run
+	shellcheck tools/need tools/fuzz internal/pgtest/watchdog.sh .ci/run
+
+fmt: ## format the code as make lint wants it
+	@$(NEED) golangci-lint
+	build/bin/golangci-lint fmt
+
+cross: ## build release binaries for all platforms: build/walrecv-OS-ARCH
+	@for platform in $(PLATFORMS); do \
+		os=$${platform%/*} arch=$${platform#*/}; \
+		echo "build/walrecv-$$os-$$arch"; \
+		CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' \
+			-o build/walrecv-$$os-$$arch ./cmd/walrecv || exit 1; \
+	done
+
+fuzz: ## run every fuzz target for FUZZTIME (60s)
+	tools/fuzz $(FUZZTIME)
+
+clean: ## remove all that was built and fetched
+	rm -rf build

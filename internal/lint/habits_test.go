@@ -1,0 +1,113 @@
+package lint
+
+import (
+	"fmt"
+	"go/ast"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// maxLines is how long a file may get before it has to become two.
+const maxLines = 700
+
+// lengthRule finds files that nobody reads to their end.
+func lengthRule(s *source) []string {
+	if n := strings.Count(s.text, "\n"); n > maxLines {
+		return []string{fmt.Sprintf("%s: %d lines, more than %d", s.path, n, maxLines)}
+	}
+	return nil
+}
+
+// skips are the methods that turn a test into one that cannot fail.
+var skips = []string{"Skip", "Skipf", "SkipNow"}
+
+// waitRule finds tests that do not run, and waits that only hope: a sleep is too
+// short on a busy machine and too long on every other. In a loop of a test it is
+// the pause between two looks, which is fine.
+func waitRule(s *source) (faults []string) {
+	var loops []ast.Node
+	ast.Inspect(s.file, func(n ast.Node) bool {
+		if loop, ok := n.(*ast.ForStmt); ok && s.isTest() {
+			loops = append(loops, loop)
+		}
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		sel, ok := call.Fun.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		from := ""
+		if x, ok := sel.X.(*ast.Ident); ok {
+			from = s.imports[x.Name]
+		}
+		if s.isTest() && from == "" && slices.Contains(skips, sel.Sel.Name) {
+			faults = append(faults, s.at(n.Pos())+": a test is not skipped; make it able to run or take it away")
+		}
+		looping := slices.ContainsFunc(loops, func(loop ast.Node) bool { return loop.Pos() < n.Pos() && n.End() <= loop.End() })
+		if from == "time" && sel.Sel.Name == "Sleep" && !looping {
+			faults = append(faults, s.at(n.Pos())+": wait for what has to happen, not for some time")
+		}
+		return true
+	})
+	return faults
+}
+
+// The words are put together here so that this file does not hold them.
+var (
+	loose = regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b`)
+	terms = regexp.MustCompile(`(?i)(post)?mas` + `ter|sla` + `ve`)
+)
+
+// wordRule finds loose ends in comments, and words for which PostgreSQL has
+// better ones (primary and standby), anywhere.
+func wordRule(s *source) (faults []string) {
+	for _, group := range s.file.Comments {
+		for _, comment := range group.List {
+			if word := loose.FindString(comment.Text); word != "" {
+				faults = append(faults, s.at(comment.Pos())+": "+word+": finish it, or write an issue")
+			}
+		}
+	}
+	for i, line := range strings.Split(s.text, "\n") {
+		if word := terms.FindString(line); word != "" && !strings.HasPrefix(strings.ToLower(word), "post") {
+			faults = append(faults, fmt.Sprintf("%s:%d: %s: PostgreSQL says primary and standby", s.path, i+1, word))
+		}
+	}
+	return faults
+}
+
+func TestFilesAreShort(t *testing.T)        { checkTree(t, lengthRule) }
+func TestTestsRunAndDoNotHope(t *testing.T) { checkTree(t, waitRule) }
+func TestWords(t *testing.T)                { checkTree(t, wordRule) }
+
+func TestHabitRulesFind(t *testing.T) {
+	checkSamples(t, lengthRule, []sample{
+		{"segment/a.go", strings.Repeat("\n", maxLines-2), ""},
+		{"segment/a.go", strings.Repeat("\n", maxLines-1), "701 lines"},
+	})
+	checkSamples(t, waitRule, []sample{
+		{"segment/a_test.go", `func TestX(t *testing.T) { t.Skip("not today") }`, "not skipped"},
+		{"segment/a_test.go", `func FuzzX(f *testing.F) { f.Fuzz(func(t *testing.T) { t.SkipNow() }) }`, "not skipped"},
+		{"segment/a_test.go", `func f() { scanner.Scan() }`, ""},
+		{"segment/a_test.go", "import \"time\"\nfunc f() { time.Sleep(1) }", "not for some time"},
+		{"segment/a_test.go", "import \"time\"\nfunc f() { for !done() { time.Sleep(1) } }", ""},
+		{"segment/a_test.go", "import \"time\"\nfunc f() { for !done() {}; time.Sleep(1) }", "not for some time"},
+		{"segment/a.go", "import \"time\"\nfunc f() { for !done() { time.Sleep(1) } }", "not for some time"},
+		{"segment/a_test.go", "import \"x/fake\"\nfunc f() { fake.Skip() }", ""},
+		{"segment/a.go", "import clock \"time\"\nfunc f() { clock.Sleep(1) }", "not for some time"},
+		{"segment/a.go", "import \"time\"\nfunc f() { time.Now() }", ""},
+	})
+	checkSamples(t, wordRule, []sample{
+		{"segment/a.go", "// TO" + "DO later", "finish it"},
+		{"segment/a.go", "/* FIX" + "ME */", "finish it"},
+		{"segment/a.go", "// toddler", ""},
+		{"segment/a.go", `const s = "the mas` + `ter's voice"`, "primary"},
+		{"segment/a.go", `var sla` + `veLag int`, "primary"},
+		{"segment/a.go", `var standbyLag int`, ""},
+		{"segment/a.go", `const pidFile = "postmas` + `ter.pid"`, ""},
+	})
+}

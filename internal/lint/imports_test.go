@@ -1,0 +1,147 @@
+package lint
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// support are the packages that only tests and the demonstration use. They may
+// do what programs do, and no other code may import them.
+var support = []string{
+	"integration", "internal/demo", "internal/fakepg", "internal/lint", "internal/pgtest", "storage/storagetest",
+}
+
+// may says what the code of a package, its tests aside, imports besides the
+// standard library.
+type may struct {
+	ours   []string // packages of this module
+	theirs []string // other modules, or packages of them
+}
+
+// house are the import rules: they point down, from the programs to the disk. The
+// receiver knows no archive, the stores no WAL, the segments no PostgreSQL.
+var house = map[string]may{
+	"cmd/walrecv": {
+		ours: []string{
+			"internal/archive", "internal/codec", "internal/compress", "internal/restore", "internal/units",
+			"internal/vfs", "receiver", "segment", "storage", "storage/local",
+		},
+		theirs: []string{
+			"github.com/jackc/pgx/v5/pgconn", "github.com/lmittmann/tint", "github.com/pelletier/go-toml/v2",
+			"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sync", "golang.org/x/sys",
+			"golang.org/x/term",
+		},
+	},
+	"receiver": {
+		ours: []string{"segment"},
+		theirs: []string{
+			"github.com/cenkalti/backoff/v5", "github.com/jackc/pglogrepl", "github.com/jackc/pgpassfile",
+			"github.com/jackc/pgservicefile", "github.com/jackc/pgx/v5/pgconn", "github.com/jackc/pgx/v5/pgproto3",
+			"golang.org/x/sync", "golang.org/x/sys",
+		},
+	},
+	"internal/restore": {
+		ours: []string{"internal/archive", "internal/codec", "internal/vfs", "segment", "storage"},
+	},
+	"internal/archive": {
+		ours:   []string{"internal/codec", "internal/vfs", "segment", "storage"},
+		theirs: []string{"github.com/cenkalti/backoff/v5", "golang.org/x/sync"},
+	},
+	"internal/compress": {ours: []string{"internal/codec", "internal/vfs", "segment"}},
+	"segment":           {ours: []string{"internal/vfs"}},
+	"storage":           {},
+	"storage/local":     {ours: []string{"internal/vfs", "storage"}},
+	"internal/codec":    {theirs: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4/v4"}},
+	"internal/units":    {},
+	"internal/vfs":      {theirs: []string{"golang.org/x/sys"}},
+
+	"integration":         {},
+	"internal/demo":       {theirs: []string{"github.com/jackc/pgx/v5/pgconn"}},
+	"internal/fakepg":     {theirs: []string{"github.com/jackc/pgx/v5/pgproto3", "github.com/xdg-go/scram"}},
+	"internal/lint":       {},
+	"internal/pgtest":     {theirs: []string{"github.com/jackc/pgx/v5/pgconn"}},
+	"storage/storagetest": {ours: []string{"storage"}},
+}
+
+// inTestsOnly is what the code of the packages that are shipped never imports.
+var inTestsOnly = []string{"testing", "github.com/google/go-cmp", "go.uber.org/goleak", "pgregory.net/rapid"}
+
+// importRule checks a file against the house. Tests are free to look beside and
+// above, but not to hide where a name comes from.
+func importRule(s *source) (faults []string) {
+	for _, spec := range s.file.Imports {
+		if spec.Name != nil && spec.Name.Name == "." {
+			faults = append(faults, s.at(spec.Pos())+": a dot import hides where names come from")
+		}
+	}
+	if s.isTest() || strings.Contains(s.path, "testdata/") {
+		return faults
+	}
+	allowed, known := house[s.pkg()]
+	if !known {
+		return append(faults, s.path+": package "+s.pkg()+" has no import rule yet; add one to internal/lint")
+	}
+	for _, spec := range s.file.Imports {
+		if name := strings.Trim(spec.Path.Value, `"`); !allowed.imports(s.pkg(), name) {
+			faults = append(faults, s.at(spec.Pos())+": "+s.pkg()+" must not import "+name)
+		}
+	}
+	return faults
+}
+
+func (m may) imports(pkg, name string) bool {
+	if rest, ours := strings.CutPrefix(name, module+"/"); ours {
+		return slices.Contains(m.ours, rest)
+	}
+	if within(name, inTestsOnly) {
+		return slices.Contains(support, pkg)
+	}
+	if first, _, _ := strings.Cut(name, "/"); !strings.Contains(first, ".") {
+		return true // the standard library
+	}
+	return within(name, m.theirs)
+}
+
+// within tells whether name is one of the paths or lies below one.
+func within(name string, paths []string) bool {
+	return slices.ContainsFunc(paths, func(p string) bool { return name == p || strings.HasPrefix(name, p+"/") })
+}
+
+func TestImportsPointDown(t *testing.T) { checkTree(t, importRule) }
+
+func TestImportRuleFinds(t *testing.T) {
+	ours := func(pkg string) string { return `import "` + module + "/" + pkg + `"` }
+	checkSamples(t, importRule, []sample{
+		{"receiver/a.go", ours("segment"), ""},
+		{"receiver/a.go", ours("storage"), "receiver must not import"},
+		{"receiver/a.go", ours("internal/archive"), "receiver must not import"},
+		{"receiver/a.go", ours("internal/vfs"), "receiver must not import"},
+		{"receiver/a_test.go", ours("internal/vfs"), ""},
+		{"segment/a.go", `import "github.com/jackc/pgx/v5/pgconn"`, "segment must not import"},
+		{"segment/a.go", ours("storage"), "segment must not import"},
+		{"storage/local/a.go", ours("segment"), "storage/local must not import"},
+		{"storage/a.go", ours("storage/local"), "storage must not import"},
+		{"internal/vfs/a.go", `import "golang.org/x/sys/unix"`, ""},
+		{"internal/vfs/a.go", `import "golang.org/x/system/unix"`, "must not import"},
+		{"internal/archive/a.go", `import "github.com/klauspost/compress/zstd"`, "must not import"},
+		{"cmd/walrecv/a.go", ours("internal/pgtest"), "must not import"},
+		{"internal/restore/a.go", `import "testing"`, "must not import testing"},
+		{"internal/pgtest/a.go", `import "testing"`, ""},
+		{"internal/surprise/a.go", "", "has no import rule"},
+		{"segment/a_test.go", `import . "strings"`, "dot import"},
+	})
+}
+
+// TestHouseStands finds rules of packages that are gone.
+func TestHouseStands(t *testing.T) {
+	there := map[string]bool{}
+	for _, s := range tree(t) {
+		there[s.pkg()] = true
+	}
+	for pkg := range house {
+		if !there[pkg] && !slices.Contains(support, pkg) {
+			t.Errorf("there is a rule for %s and no such package", pkg)
+		}
+	}
+}
