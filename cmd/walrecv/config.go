@@ -18,7 +18,7 @@ const configOption = "config"
 // addConfigOption declares --config on the root command.
 func addConfigOption(root *cobra.Command) {
 	fs := root.PersistentFlags()
-	fs.Var(textValue(new(string)), configOption, "read options from this TOML `FILE`")
+	fs.Var(textValue(new(string)), configOption, "read options from the TOML `FILE`")
 	annotate(fs, notInFile, configOption)
 }
 

@@ -96,7 +96,7 @@ func TestPrecedence(t *testing.T) {
 			checkPrecedence(t, path, table, f, shared.Lookup(f.Name) != nil)
 		})
 	}
-	if seen < 28 {
+	if seen < 45 {
 		t.Errorf("only %d options were checked", seen)
 	}
 }

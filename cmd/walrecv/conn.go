@@ -1,13 +1,17 @@
 package main
 
 import (
+	"log/slog"
+
 	"github.com/spf13/pflag"
+
+	"github.com/walrecv/walrecv/receiver"
 )
 
 // connOptions say how to reach the server, as libpq's programs take it. What is
 // not given comes from libpq's own environment variables.
 type connOptions struct {
-	dbname     string // a connection string; a plain name of a database is ignored, as in pg_receivewal
+	dbname     string // a connection string or URI
 	host       string // one or more, separated by commas
 	port       string // one or more, separated by commas
 	username   string
@@ -19,9 +23,9 @@ type connOptions struct {
 // their own: libpq's serve, and Kubernetes sets WALRECV_PORT to something else
 // wherever there is a service named walrecv.
 func addConnOptions(fs *pflag.FlagSet, o *connOptions) {
-	fs.VarP(textValue(&o.dbname), "dbname", "d", "connection string, `CONNSTR`")
-	fs.VarP(textValue(&o.host), "host", "h", "database server host or socket directory, `HOSTNAME`")
-	fs.VarP(portValue(&o.port), "port", "p", "database server port number, `PORT`")
+	fs.VarP(textValue(&o.dbname), "dbname", "d", "connect as the connection string `CONNSTR` says")
+	fs.VarP(textValue(&o.host), "host", "h", "database server host or socket directory `HOSTNAME`")
+	fs.VarP(portValue(&o.port), "port", "p", "database server port number `PORT`")
 	fs.VarP(textValue(&o.username), "username", "U", "connect as the database user `NAME`")
 	boolVar(fs, &o.noPassword, "no-password", "w", "never prompt for password")
 	boolVar(fs, &o.password, "password", "W", "force password prompt (should happen automatically)")
@@ -41,4 +45,28 @@ func (o *connOptions) check() error {
 		return usageError("cannot use --no-password together with --password")
 	}
 	return nil
+}
+
+// config reads and checks what the options, libpq's variables and the files
+// they name say about the connection. Nothing is connected yet.
+func (o *connOptions) config(environ []string, log *slog.Logger) (*receiver.ConnConfig, error) {
+	env := environment(environ)
+	options := receiver.ConnOptions{
+		Conninfo:      o.dbname,
+		Host:          o.host,
+		Port:          o.port,
+		User:          o.username,
+		NoPassword:    o.noPassword,
+		ForcePassword: o.password,
+		Getenv:        func(name string) string { return env[name] },
+		Log:           log,
+	}
+	if haveTerminal() {
+		options.Password = askPassword
+	}
+	config, err := receiver.ParseConnInfo(options)
+	if err != nil {
+		return nil, usageError("%w", err)
+	}
+	return config, nil
 }

@@ -3,6 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+
+	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/receiver"
+	"github.com/walrecv/walrecv/segment"
 )
 
 // Exit codes. They are part of the interface: service managers and
@@ -11,9 +15,9 @@ const (
 	exitDone       = 0
 	exitFailed     = 1
 	exitUsage      = 2
-	exitWrong      = 4 // another cluster, archive or branch
-	exitGap        = 5 // WAL is missing and may not be skipped
-	exitRestoreBad = 201
+	exitWrong      = 4   // another cluster, archive or branch
+	exitGap        = 5   // WAL is missing and may not be skipped
+	exitRestoreBad = 201 // restore: usage, configuration, another cluster
 	exitQuit       = 131 // what a shell reports for SIGQUIT
 )
 
@@ -33,12 +37,24 @@ func usageError(format string, args ...any) error {
 
 // exitCode is the one place where an error becomes an exit code.
 func exitCode(err error) int {
-	var coded *codedError
+	var (
+		coded    *codedError
+		gap      *receiver.GapError
+		conflict *archive.ConflictError
+		format   *archive.FormatError
+	)
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &coded):
 		return coded.code
+	case errors.As(err, &gap):
+		return exitGap
+	case errors.As(err, &conflict), errors.As(err, &format),
+		errors.Is(err, segment.ErrWrongCluster), errors.Is(err, segment.ErrBranch), errors.Is(err, segment.ErrHistoryConflict):
+		return exitWrong
+	case receiver.Classify(err) == receiver.ClassUsage:
+		return exitUsage
 	}
 	return exitFailed
 }

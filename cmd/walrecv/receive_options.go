@@ -70,7 +70,7 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	c.flushInterval = units.Duration(200 * time.Millisecond)
 	c.uploadWorkers = 4
 
-	fs.VarP(textValue(&c.directory), "directory", "D", "receive write-ahead log files into this directory, `DIR`")
+	fs.VarP(textValue(&c.directory), "directory", "D", "receive write-ahead log files into the directory `DIR`")
 	fs.VarP(positionValue(&c.endpos), "endpos", "E", "exit after receiving the specified `LSN`")
 	fs.Lookup("endpos").DefValue = "" // 0/0 is none
 	boolVar(fs, &c.ifNotExists, "if-not-exists", "", "do not error if slot already exists when creating a slot")
@@ -78,7 +78,7 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	boolVar(fs, &c.noSync, "no-sync", "", "do not wait for changes to be written safely to disk")
 	fs.VarP(rangeValue(&c.statusInterval, 0, math.MaxInt32/1000*time.Second), "status-interval", "s",
 		"time between status packets sent to server: `SECS`, or with a unit; 0 for none")
-	fs.VarP(textValue(&c.slot), "slot", "S", "replication slot to use, `SLOTNAME`")
+	fs.VarP(textValue(&c.slot), "slot", "S", "use the replication slot `SLOTNAME`")
 	boolVar(fs, &c.synchronous, "synchronous", "", "flush write-ahead log immediately after writing")
 	boolVar(fs, &c.verbose, "verbose", "v", "output verbose messages")
 	fs.VarP(compressionValue(&c.compress), "compress", "Z", "compress sealed segments with `METHOD[:LEVEL]`: none, gzip, lz4 or zstd")

@@ -32,7 +32,7 @@ const (
 func (a *app) newRestore() *cobra.Command {
 	var cfg restoreConfig
 	cmd := &cobra.Command{
-		Use:   "restore %f %p",
+		Use:   "restore [OPTION]... %f %p",
 		Short: "Deliver a file of the archive: PostgreSQL's restore_command",
 		Long: `Delivers one segment or history file. PostgreSQL ends recovery when a file is
 reported as absent, so 1 is the answer only where absence is proven:
@@ -67,7 +67,7 @@ In postgresql.conf, with a guard for what a program cannot answer for itself:
 func addRestoreOptions(fs *pflag.FlagSet, c *restoreConfig) {
 	c.tail = tailAuto
 	addArchiveOptions(fs, &c.archive)
-	fs.Var(textValue(&c.spool), "spool", "look also into a receiver's directory on this host, `DIR`")
+	fs.Var(textValue(&c.spool), "spool", "look also into a receiver's directory `DIR` on this host")
 	fs.Var(rangeValue(&c.retryFor, 0, 24*time.Hour), "retry-for", "try for `D` while the answer is unknown")
 	fs.Lookup("retry-for").DefValue = "5min; on a standby 10s"
 	fs.Var(choiceValue(&c.tail, tailAuto, tailNever), "tail", "deliver the unfinished last segment: `WHEN` is auto or never")
@@ -80,5 +80,5 @@ type readOptions struct {
 }
 
 func addReadOptions(fs *pflag.FlagSet, o *readOptions) {
-	fs.Var(systemIDValue(&o.systemID), "system-id", "the cluster's system identifier, `N`; needed if there are several and no data directory")
+	fs.Var(systemIDValue(&o.systemID), "system-id", "restore the cluster with the system identifier `N` (default: that of the data directory, or the only one there)")
 }

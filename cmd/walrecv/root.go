@@ -36,7 +36,7 @@ have libpq's variables (PGHOST, PGPORT, ...) instead.`,
 	addCommonOptions(root)
 	addVersionOption(root.Flags())
 	addConfigOption(root)
-	root.AddCommand(a.newVersion())
+	root.AddCommand(a.newSlot(), a.newVersion())
 	if a.receive != nil {
 		root.AddCommand(a.newReceive())
 	}
