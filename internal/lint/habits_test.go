@@ -25,9 +25,10 @@ var skips = []string{"Skip", "Skipf", "SkipNow"}
 
 // waitRule finds tests that do not run, and waits that only hope: a sleep is too
 // short on a busy machine and too long on every other. In a loop of a test it is
-// the pause between two looks, which is fine.
+// the pause between two looks, and under synctest it takes no time: both are fine.
 func waitRule(s *source) (faults []string) {
 	var loops []ast.Node
+	_, virtual := s.imports["synctest"]
 	ast.Inspect(s.file, func(n ast.Node) bool {
 		if loop, ok := n.(*ast.ForStmt); ok && s.isTest() {
 			loops = append(loops, loop)
@@ -48,7 +49,7 @@ func waitRule(s *source) (faults []string) {
 			faults = append(faults, s.at(n.Pos())+": a test is not skipped; make it able to run or take it away")
 		}
 		looping := slices.ContainsFunc(loops, func(loop ast.Node) bool { return loop.Pos() < n.Pos() && n.End() <= loop.End() })
-		if from == "time" && sel.Sel.Name == "Sleep" && !looping {
+		if from == "time" && sel.Sel.Name == "Sleep" && !looping && !virtual {
 			faults = append(faults, s.at(n.Pos())+": wait for what has to happen, not for some time")
 		}
 		return true
@@ -59,7 +60,7 @@ func waitRule(s *source) (faults []string) {
 // The words are put together here so that this file does not hold them.
 var (
 	loose = regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b`)
-	terms = regexp.MustCompile(`(?i)(post)?mas` + `ter|sla` + `ve`)
+	terms = regexp.MustCompile(`(?i)(post|_attrs=)?mas` + `ter|sla` + `ve`)
 )
 
 // wordRule finds loose ends in comments, and words for which PostgreSQL has
@@ -73,11 +74,18 @@ func wordRule(s *source) (faults []string) {
 		}
 	}
 	for i, line := range strings.Split(s.text, "\n") {
-		if word := terms.FindString(line); word != "" && !strings.HasPrefix(strings.ToLower(word), "post") {
+		if word := terms.FindString(line); word != "" && !theirs(word) {
 			faults = append(faults, fmt.Sprintf("%s:%d: %s: PostgreSQL says primary and standby", s.path, i+1, word))
 		}
 	}
 	return faults
+}
+
+// theirs tells whether a word is PostgreSQL's own after all: the name of its
+// first process, or a value that target_session_attrs does not have.
+func theirs(word string) bool {
+	word = strings.ToLower(word)
+	return strings.HasPrefix(word, "post") || strings.HasPrefix(word, "_attrs=")
 }
 
 func TestFilesAreShort(t *testing.T)        { checkTree(t, lengthRule) }
@@ -97,6 +105,7 @@ func TestHabitRulesFind(t *testing.T) {
 		{"segment/a_test.go", "import \"time\"\nfunc f() { for !done() { time.Sleep(1) } }", ""},
 		{"segment/a_test.go", "import \"time\"\nfunc f() { for !done() {}; time.Sleep(1) }", "not for some time"},
 		{"segment/a.go", "import \"time\"\nfunc f() { for !done() { time.Sleep(1) } }", "not for some time"},
+		{"segment/a_test.go", "import (\"testing/synctest\"; \"time\")\nfunc f() { time.Sleep(1) }", ""},
 		{"segment/a_test.go", "import \"x/fake\"\nfunc f() { fake.Skip() }", ""},
 		{"segment/a.go", "import clock \"time\"\nfunc f() { clock.Sleep(1) }", "not for some time"},
 		{"segment/a.go", "import \"time\"\nfunc f() { time.Now() }", ""},

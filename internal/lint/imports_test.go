@@ -28,7 +28,8 @@ var house = map[string]may{
 			"internal/vfs", "receiver", "segment", "storage", "storage/local",
 		},
 		theirs: []string{
-			"github.com/jackc/pgx/v5/pgconn", "github.com/lmittmann/tint", "github.com/pelletier/go-toml/v2",
+			"github.com/cenkalti/backoff/v5", "github.com/jackc/pgx/v5/pgconn", "github.com/lmittmann/tint",
+			"github.com/pelletier/go-toml/v2",
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sync", "golang.org/x/sys",
 			"golang.org/x/term",
 		},
