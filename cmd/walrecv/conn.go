@@ -35,8 +35,10 @@ func addConnOptions(fs *pflag.FlagSet, o *connOptions) {
 // portValue is a port or a list of ports; the connection string's parser knows
 // the rules.
 func portValue(target *string) pflag.Value {
-	return parsed[string]{target, "port", func(text string) (string, error) { return text, nil },
-		func(s string) string { return s }}
+	return parsed[string]{
+		target, "port", func(text string) (string, error) { return text, nil },
+		func(s string) string { return s },
+	}
 }
 
 // check refuses options that contradict each other.

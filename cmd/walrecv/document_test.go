@@ -32,10 +32,10 @@ FILE:1:1: unknown key "slot"; it belongs in [receive]
 FILE:2:1: unknown key "spool" in [receive]; it belongs in [restore]
 2 | spool = "/s"
   | ^^^^^`},
-		{"unknown table", "[recieve]\nslot = \"s\"\n", `
-FILE:1:2: unknown table [recieve]
-1 | [recieve]
-  |  ^^^^^^^`},
+		{"unknown table", "[reciv]\nslot = \"s\"\n", `
+FILE:1:2: unknown table [reciv]
+1 | [reciv]
+  |  ^^^^^`},
 		{"tables are lower case", "[Receive]\nslot = \"s\"\n", `
 FILE:1:2: unknown table [Receive]
 1 | [Receive]

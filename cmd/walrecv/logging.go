@@ -18,7 +18,7 @@ func newLogger(w io.Writer, verbose bool, env map[string]string) *slog.Logger {
 		level = slog.LevelDebug
 	}
 	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		return slog.New(tint.NewHandler(w, &tint.Options{
+		return slog.New(tint.NewTextHandler(w, &tint.Options{
 			Level:       level,
 			TimeFormat:  "15:04:05.000Z",
 			NoColor:     env["NO_COLOR"] != "" || env["TERM"] == "dumb",

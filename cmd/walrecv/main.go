@@ -63,12 +63,15 @@ func report(w io.Writer, err error, place bool) {
 	if err == nil || err.Error() == "" {
 		return
 	}
-	fmt.Fprintln(w, "walrecv: "+oneLine(err.Error()))
+	say(w, "walrecv: %s\n", oneLine(err.Error()))
 	var placed *configError
 	if place && errors.As(err, &placed) && placed.Detail() != "" {
-		fmt.Fprintln(w, placed.Detail())
+		say(w, "%s\n", placed.Detail())
 	}
 }
+
+// say writes for a person. If nobody can read it, there is nobody to tell.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 
 // oneLine joins the lines of a message. Errors of the network come as lists.
 func oneLine(message string) string {

@@ -86,7 +86,7 @@ func writeFile(t *testing.T, content string) string {
 func TestUsageErrors(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{"", `no command given; try "walrecv --help"`},
-		{"recieve -D x", `unknown command "recieve"; did you mean "walrecv receive"?`},
+		{"reciv -D x", `unknown command "reciv"; did you mean "walrecv receive"?`},
 		{"archive", `unknown command "archive"; try "walrecv --help"`},
 		{"--bogus", `unknown flag: --bogus; try "walrecv --help"`},
 		{"receive --bogus", `unknown flag: --bogus; try "walrecv receive --help"`},

@@ -48,9 +48,9 @@ func askPassword(prompt string) (string, error) {
 		}
 	}()
 
-	fmt.Fprint(tty, prompt)
+	say(tty, "%s", prompt)
 	password, err := term.ReadPassword(fd)
-	fmt.Fprintln(tty)
+	say(tty, "\n")
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}

@@ -82,7 +82,7 @@ func noCommand(cmd *cobra.Command, args []string) error {
 // flagError words what pflag refuses.
 func flagError(cmd *cobra.Command, err error) error {
 	if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
-		return noCommand(cmd, args) // "walrecv recieve -D x": the option is not what is wrong
+		return noCommand(cmd, args) // "walrecv reciv -D x": the option is not what is wrong
 	}
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -39,10 +38,10 @@ func interruptible(parent context.Context, deadline time.Duration, stderr io.Wri
 		defer late.Stop()
 		select {
 		case <-signals:
-			fmt.Fprintln(stderr, "walrecv: stopped at once by a second signal")
+			say(stderr, "walrecv: stopped at once by a second signal\n")
 			exit(exitFailed)
 		case <-late.C:
-			fmt.Fprintf(stderr, "walrecv: could not stop in order within %v\n", deadline)
+			say(stderr, "walrecv: could not stop in order within %v\n", deadline)
 			exit(exitFailed)
 		case <-stop:
 		}
