@@ -1,0 +1,144 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/walrecv/walrecv/segment"
+)
+
+// transfer opens something in a place and gives it to use, with the patience of
+// a transfer. Absent is an error that wraps fs.ErrNotExist.
+func (c *call) transfer(a *attempt, open func(context.Context) (*stream, error), use func(*stream) error) error {
+	f := a.flow()
+	defer f.end()
+	st, err := open(f.ctx)
+	if err == nil {
+		f.watch(st)
+		err = use(st)
+		st.body.Close() // it was only read
+	}
+	if err != nil && f.ctx.Err() != nil {
+		err = errors.Join(err, context.Cause(f.ctx))
+	}
+	return err
+}
+
+// sealed looks for a sealed copy of a segment, place by place, until use takes
+// one. A copy that is damaged, or a place that fails, does not keep the next
+// place from being asked. What went wrong is in t.
+func (c *call) sealed(a *attempt, n segment.Name, t *troubles, use func(*stream) error) bool {
+	for _, p := range c.places {
+		src, err := c.source(a, p)
+		if err == nil {
+			err = c.transfer(a, func(ctx context.Context) (*stream, error) { return src.segment(ctx, n) }, use)
+			if err == nil {
+				return true
+			}
+		}
+		if !isAbsent(err) {
+			t.add(c.troubled(p, err))
+		}
+	}
+	return false
+}
+
+// isAbsent tells whether a place has proven that it does not have a file. What
+// the disk that is restored to fails with proves nothing.
+func isAbsent(err error) bool {
+	var local *localError
+	return errors.Is(err, fs.ErrNotExist) && !errors.As(err, &local)
+}
+
+// partials lists the partials of a segment in all places.
+func (c *call) partials(a *attempt, n segment.Name, t *troubles) []partial {
+	var all []partial
+	if c.o.Tail == TailNever {
+		return nil
+	}
+	for _, p := range c.places {
+		src, err := c.source(a, p)
+		var there []partial
+		if err == nil {
+			there, err = within(a, func(ctx context.Context) ([]partial, error) { return src.partials(ctx, n) })
+		}
+		if err != nil {
+			t.add(c.troubled(p, err))
+		}
+		all = append(all, there...)
+	}
+	return all
+}
+
+// held lists what all places hold, in the order in which WAL moves: what leaves
+// the spool while it is listed is in the archive when that is.
+func (c *call) held(a *attempt, t *troubles) everything {
+	var all everything
+	for _, p := range c.places {
+		src, err := c.source(a, p)
+		var h holdings
+		if err == nil {
+			h, err = within(a, src.holdings)
+		}
+		if err != nil {
+			t.add(c.troubled(p, err))
+			continue
+		}
+		all = append(all, h)
+	}
+	return all
+}
+
+// history reads a history file from the places. Two that differ are damage: two
+// branches have taken the same timeline. Without one it is fs.ErrNotExist, if
+// nothing is in t.
+func (c *call) history(a *attempt, timeline segment.TimelineID, t *troubles) ([]byte, error) {
+	var found []byte
+	for _, p := range c.places {
+		src, err := c.source(a, p)
+		var data []byte
+		if err == nil {
+			data, err = within(a, func(ctx context.Context) ([]byte, error) { return src.history(ctx, timeline) })
+		}
+		switch {
+		case err == nil && found != nil && string(found) != string(data):
+			t.add(finding{damaged, problemf(damaged, "%s is not the same in %s as in the spool: two branches have taken one timeline",
+				segment.HistoryName(timeline), p)})
+			return nil, fs.ErrNotExist
+		case err == nil:
+			found = data
+		case !isAbsent(err):
+			t.add(c.troubled(p, err))
+		}
+	}
+	if found == nil {
+		return nil, fs.ErrNotExist
+	}
+	return found, nil
+}
+
+// descent reads the histories of all timelines above one that the places have
+// anything of.
+func (c *call) descent(a *attempt, above segment.TimelineID, held everything, t *troubles) []segment.History {
+	var histories []segment.History
+	for _, timeline := range held.timelines(above) {
+		if !held.hasHistory(timeline) {
+			t.add(finding{hole, problemf(hole, "there is WAL of timeline %d, but %s is missing",
+				uint32(timeline), segment.HistoryName(timeline))})
+			continue
+		}
+		data, err := c.history(a, timeline, t)
+		if err != nil {
+			if !t.any() {
+				// Listed a moment ago: places do not forget by themselves.
+				t.add(finding{unknown, problemf(unknown, "%s was listed, but is not there", segment.HistoryName(timeline))})
+			}
+			continue
+		}
+		if h, err := parseHistory(timeline, data); err == nil {
+			histories = append(histories, h)
+		}
+	}
+	return histories
+}

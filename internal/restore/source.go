@@ -1,0 +1,49 @@
+package restore
+
+import (
+	"context"
+	"io"
+
+	"github.com/walrecv/walrecv/segment"
+)
+
+// source is a place whose cluster is known. Every call honours its context. An
+// error that wraps fs.ErrNotExist says that the file is proven to be absent.
+type source interface {
+	// segment opens a sealed segment. The context governs the stream, too.
+	segment(ctx context.Context, n segment.Name) (*stream, error)
+
+	// partials lists the begun copies of a segment.
+	partials(ctx context.Context, n segment.Name) ([]partial, error)
+
+	// history reads a history file. What it returns has been parsed.
+	history(ctx context.Context, t segment.TimelineID) ([]byte, error)
+
+	// holdings lists what there is, by name.
+	holdings(ctx context.Context) (holdings, error)
+}
+
+// partial is a copy of a segment that was begun, not open yet.
+type partial struct {
+	where string
+	open  func(ctx context.Context) (*stream, error)
+}
+
+// stream is one copy of a segment, open. Its user closes the body.
+type stream struct {
+	where string        // for messages
+	body  io.ReadCloser // the plain bytes, from the start
+
+	// at reads the same bytes anywhere, length of them; nil if they come in
+	// order only.
+	at     io.ReaderAt
+	length int64
+
+	// digest says that the end of body comes only if every byte was found to
+	// be what was stored.
+	digest bool
+
+	// cut says that the body of a partial may end with io.ErrUnexpectedEOF
+	// within a codec.CorruptError: it was compressed as it came.
+	cut bool
+}

@@ -1,0 +1,61 @@
+package restore
+
+import (
+	"context"
+
+	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/segment"
+)
+
+// archiveSource is an archive of format 1.
+type archiveSource struct {
+	archive *archive.Archive
+	where   string
+}
+
+func (s *archiveSource) segment(ctx context.Context, n segment.Name) (*stream, error) {
+	body, err := s.archive.OpenSegment(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	return &stream{where: s.where, body: body, digest: true}, nil
+}
+
+func (s *archiveSource) partials(ctx context.Context, n segment.Name) ([]partial, error) {
+	there, err := s.archive.Partials(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	var partials []partial
+	for _, p := range there {
+		where := s.where + ", partial " + p.Digest
+		partials = append(partials, partial{where, func(ctx context.Context) (*stream, error) {
+			body, err := s.archive.OpenPartial(ctx, p)
+			if err != nil {
+				return nil, err
+			}
+			return &stream{where: where, body: body, digest: true}, nil
+		}})
+	}
+	return partials, nil
+}
+
+func (s *archiveSource) history(ctx context.Context, t segment.TimelineID) ([]byte, error) {
+	data, err := s.archive.History(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return data, soundHistory(s.where, t, data)
+}
+
+func (s *archiveSource) holdings(ctx context.Context) (holdings, error) {
+	return s.archive.Listing(ctx)
+}
+
+// soundHistory refuses a history file that is not whole.
+func soundHistory(where string, t segment.TimelineID, data []byte) error {
+	if _, err := parseHistory(t, data); err != nil {
+		return problemf(damaged, "%s in %s: %w", segment.HistoryName(t), where, err)
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/walrecv/walrecv/segment"
+)
+
+// fullWaitEvery is how often a call waits as long as it may although others have
+// waited in vain: a store that answers, but slowly, must not stay unused.
+const fullWaitEvery = time.Minute
+
+// errDown stands for the look that a call spared itself.
+var errDown = errors.New("no answer a moment ago")
+
+// onStandby is a call of a standby. While it lasts the server neither streams nor
+// can it be promoted, and a code above 125 would end it. So what is unknown is 1
+// after a short while, and leaves a note.
+func (c *call) onStandby(ctx context.Context) Answer {
+	c.note = readNote(&c.dir)
+	now := time.Now()
+	w := c.weigh(now)
+	if w.down && (w.own || w.hurried) {
+		return c.unanswered(finding{unknown, errDown}, w)
+	}
+	f := c.try(ctx, c.standbyPatience(w, now))
+	switch f.verdict {
+	case delivered, absent:
+		c.settled(f, w)
+	case misconfigured:
+	default:
+		return c.unanswered(f, w)
+	}
+	return decide(c.req.file, f)
+}
+
+// weights are what decides how long a standby's call may wait.
+type weights struct {
+	running postmaster
+	own     bool // pg_wal has a copy, so a 1 cannot lead to an ancestor's
+	hurried bool // a promotion is under way
+	down    bool // the places gave no answer a moment ago
+	recent  bool // this file was unknown a moment ago
+	overdue bool // nobody has waited in full for a while
+}
+
+func (c *call) weigh(now time.Time) weights {
+	n := c.note
+	system, err := c.dir.systemID()
+	if err != nil || system == 0 {
+		system = c.o.SystemID
+	}
+	w := weights{
+		running: c.dir.postmaster(),
+		own:     c.dir.hasCopy(c.req, system),
+		hurried: c.dir.promoting(),
+		down:    n.down(now),
+		recent:  n.recent(c.req.file, now),
+		overdue: !n.Failed.IsZero() && !fresh(n.Waited, now, fullWaitEvery),
+	}
+	if n.Promotion != (postmaster{}) && n.Promotion == w.running {
+		w.hurried = true
+	}
+	return w
+}
+
+// waits tells whether a call waits as long as it may.
+func (w weights) waits() bool {
+	return !w.hurried && !w.down && !w.recent && (!w.own || w.overdue)
+}
+
+// standbyPatience is for one look only where a 1 does no harm or waiting does
+// more.
+func (c *call) standbyPatience(w weights, now time.Time) patience {
+	retry := c.o.retryFor(true)
+	switch {
+	case !w.waits():
+		return patience{stall: min(retry, stallQuick)}
+	case w.own:
+		return patience{stall: retry}
+	}
+	return patience{until: now.Add(retry), stall: retry}
+}
+
+// settled ends a call that has an answer: what was noted of the file is over.
+func (c *call) settled(f finding, w weights) {
+	c.note.answered()
+	c.note.settle(c.req.file)
+	if f.verdict == delivered && c.req.history == 0 {
+		if n, err := segment.ParseName(c.req.file, c.size); err == nil {
+			c.note.passed(n, c.size)
+		}
+	}
+	if err := c.note.save(&c.dir, w.running); err != nil {
+		// A note too many is only a reason to look once more.
+		c.log.Warn("could not update the note of an outage", "error", err)
+	}
+}
+
+// unanswered ends a call that has no answer.
+func (c *call) unanswered(f finding, w weights) Answer {
+	now := time.Now()
+	switch {
+	case errors.Is(f.err, errDown):
+	case f.verdict == unknown || f.verdict == noIdentity:
+		c.note.failed(now, w.waits())
+	default:
+		c.note.answered()
+	}
+	if c.dir.promoting() && w.running != (postmaster{}) {
+		c.note.Promotion, c.note.changed = w.running, true
+	}
+	if !w.own {
+		c.note.add(c.req.file, now)
+	}
+	c.warn(f, w)
+	if err := c.note.save(&c.dir, w.running); err != nil && !w.own {
+		// Without a note the next answers could lead to the wrong branch.
+		return decide(c.req.file, finding{unknown, errors.Join(f.err, err)})
+	}
+	return Answer{Code: CodeAbsent}
+}
+
+// warn tells the operator what PostgreSQL cannot be told. An outage is told of
+// only by those calls that met it.
+func (c *call) warn(f finding, w weights) {
+	if errors.Is(f.err, errDown) {
+		return
+	}
+	log := c.log.Warn
+	if f.verdict != unknown && f.verdict != withheld {
+		log = c.log.Error
+	}
+	log("the archive's answer is unknown; the server is told to use other sources",
+		"reason", oneLine(c.req.file, f.err), "own_copy", w.own)
+}
