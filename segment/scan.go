@@ -32,11 +32,11 @@ type Listing struct {
 }
 
 // Newest is the newest segment that the listing counts as complete.
-func (l Listing) Newest() (Name, bool) {
+func (l Listing) Newest() (File, bool) {
 	if len(l.Sealed) == 0 {
-		return Name{}, false
+		return File{}, false
 	}
-	return l.Sealed[len(l.Sealed)-1].Name, true
+	return l.Sealed[len(l.Sealed)-1], true
 }
 
 // scanDir lists a spool directory whose segments are of the given size.

@@ -38,7 +38,8 @@ type app struct {
 // run is the program without the process: it executes one command line and
 // returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	a := &app{environ: environ, stdout: stdout, stderr: stderr}
+	a := &app{environ: environ, stdout: stdout, stderr: stderr, restore: runRestore}
+	a.receive = a.runReceive
 	return a.run(ctx, args)
 }
 

@@ -43,35 +43,45 @@ func (c *Compressor) Nudge() {
 	}
 }
 
-// Run compresses until ctx ends, and then once more what was sealed last: until
-// drain ends, too.
-func (c *Compressor) Run(ctx, drain context.Context) {
+// Run compresses what is sealed until ctx ends. What fails is logged, when it
+// begins, and tried again with the next segment.
+func (c *Compressor) Run(ctx context.Context) {
 	for {
-		c.pass(drain)
+		err := c.Pass(ctx)
+		switch {
+		case err == nil:
+			c.failed = ""
+		case err.Error() != c.failed && ctx.Err() == nil:
+			c.failed = err.Error()
+			c.log.Warn("cannot compress a segment, it stays as it is for now", "error", err)
+		}
 		select {
 		case <-c.wake:
 		case <-ctx.Done():
-			c.pass(drain)
 			return
 		}
 	}
 }
 
-// pass compresses every sealed segment that is not.
-func (c *Compressor) pass(ctx context.Context) {
+// Pass compresses every sealed segment that is not, as long as ctx lasts. It
+// must not run beside Run.
+func (c *Compressor) Pass(ctx context.Context) error {
 	l, err := c.spool.Scan()
-	for i := 0; err == nil && i < len(l.Sealed) && ctx.Err() == nil; i++ {
-		if f := l.Sealed[i]; f.Suffix == "" {
-			err = c.segment(f)
+	if err != nil {
+		return err
+	}
+	for _, f := range l.Sealed {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if f.Suffix != "" {
+			continue
+		}
+		if err := c.segment(f); err != nil {
+			return err
 		}
 	}
-	switch {
-	case err == nil:
-		c.failed = ""
-	case err.Error() != c.failed:
-		c.failed = err.Error()
-		c.log.Warn("cannot compress a segment, it stays as it is for now", "error", err)
-	}
+	return nil
 }
 
 // segment compresses one segment. In this order: compressed into a scratch

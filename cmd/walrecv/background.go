@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/compress"
+	"github.com/walrecv/walrecv/segment"
+)
+
+// archiving hands sealed segments to the archive.
+type archiving struct {
+	keeper     *archiveKeeper
+	identified <-chan struct{} // closed when the spool is in order
+	workers    int
+	log        *slog.Logger
+
+	uploader atomic.Pointer[archive.Uploader]
+}
+
+func (b *archiving) run(ctx context.Context) error {
+	select {
+	case <-b.identified:
+	case <-ctx.Done():
+		return nil
+	}
+	a, err := b.attach(ctx)
+	if err != nil || a == nil {
+		return err
+	}
+	u := archive.NewUploader(a, b.keeper.Spool, b.workers, b.log)
+	b.uploader.Store(u)
+	return u.Run(ctx)
+}
+
+// attach waits for the archive to answer. That it is the wrong one the receiver
+// finds out as well, where it looks at its start.
+func (b *archiving) attach(ctx context.Context) (*archive.Archive, error) {
+	delay := backoff.NewExponentialBackOff()
+	delay.MaxInterval = 30 * time.Second
+	for {
+		a, err := b.keeper.attach(ctx)
+		var later *unreachable
+		if err == nil || !errors.As(err, &later) && ctx.Err() == nil {
+			return a, err
+		}
+		timer := time.NewTimer(delay.NextBackOff())
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, nil //nolint:nilnil // stopped before there was one
+		}
+	}
+}
+
+func (b *archiving) drain(ctx context.Context) error {
+	if u := b.uploader.Load(); u != nil {
+		return u.Drain(ctx)
+	}
+	return nil
+}
+
+func (b *archiving) nudge() {
+	if u := b.uploader.Load(); u != nil {
+		u.Nudge()
+	}
+}
+
+// compressing replaces sealed segments by compressed ones.
+type compressing struct {
+	compressor *compress.Compressor
+	identified <-chan struct{}
+}
+
+func newCompressing(spool *segment.Spool, c compression, identified <-chan struct{}, log *slog.Logger) *compressing {
+	return &compressing{compress.New(spool, c.method, c.level, log), identified}
+}
+
+func (b *compressing) run(ctx context.Context) error {
+	select {
+	case <-b.identified:
+		b.compressor.Run(ctx)
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func (b *compressing) drain(ctx context.Context) error {
+	select {
+	case <-b.identified:
+		return b.compressor.Pass(ctx)
+	default:
+		return nil
+	}
+}
+
+func (b *compressing) nudge() { b.compressor.Nudge() }

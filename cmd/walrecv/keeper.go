@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/compress"
+	"github.com/walrecv/walrecv/receiver"
+	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
+	"github.com/walrecv/walrecv/storage/local"
+)
+
+// storeTimeout bounds one look at the archive.
+const storeTimeout = time.Minute
+
+// spoolKeeper keeps WAL in a directory alone, as pg_receivewal does.
+type spoolKeeper struct {
+	*segment.Spool
+	log      *slog.Logger
+	prepared bool
+
+	// identified is called, once, when the spool is in order.
+	identified func()
+}
+
+// Identify implements receiver.Keeper.
+func (k *spoolKeeper) Identify(_ context.Context, c segment.Cluster) error {
+	if err := k.Spool.Identify(c); err != nil {
+		return err
+	}
+	if k.prepared {
+		return nil
+	}
+	if err := k.Prepare(); err != nil {
+		return err
+	}
+	k.prepared = true
+	k.identified()
+	return nil
+}
+
+// Held implements receiver.Keeper. The newest segment is what everything before
+// it rests on: if it was compressed, it is read through once.
+func (k *spoolKeeper) Held(context.Context) (segment.Held, error) {
+	held, err := k.Spool.Held()
+	if err != nil {
+		return held, err
+	}
+	l, err := k.Scan()
+	if err != nil {
+		return held, err
+	}
+	newest, ok := l.Newest()
+	if !ok || newest.Suffix == "" {
+		return held, nil
+	}
+	if err := compress.Check(k.Spool, newest); err != nil {
+		k.log.Warn("the newest segment is damaged and will be streamed again", "file", newest.Base, "error", err)
+		delete(held.Sealed, newest.Name)
+	}
+	return held, nil
+}
+
+// Open implements receiver.Keeper.
+func (k *spoolKeeper) Open(at segment.Position) (receiver.Sink, error) { return k.NewWriter(at) }
+
+// archiveKeeper keeps WAL in a directory, and from there in an archive.
+type archiveKeeper struct {
+	spoolKeeper
+	store storage.Store
+
+	mu      sync.Mutex
+	archive *archive.Archive // nil until it was reached
+}
+
+// unreachable says that the archive does not answer: another try may help.
+type unreachable struct{ err error }
+
+func (e *unreachable) Error() string   { return e.err.Error() }
+func (e *unreachable) Unwrap() error   { return e.err }
+func (e *unreachable) Retryable() bool { return true }
+
+// Identify implements receiver.Keeper. A spool that is to be enough by itself
+// for the moment goes on without an archive that does not answer.
+func (k *archiveKeeper) Identify(ctx context.Context, c segment.Cluster) error {
+	if err := k.spoolKeeper.Identify(ctx, c); err != nil {
+		return err
+	}
+	_, err := k.attach(ctx)
+	var later *unreachable
+	if !errors.As(err, &later) {
+		return err
+	}
+	used, usedErr := k.UsedArchive()
+	if usedErr != nil || !used {
+		return errors.Join(usedErr, err)
+	}
+	k.log.Warn("the archive does not answer; streaming goes on into the spool", "error", err)
+	return nil
+}
+
+// attach finds the archive, and that it is the right one. The spool must have
+// been identified. An unreachable archive is worth another try.
+func (k *archiveKeeper) attach(ctx context.Context) (*archive.Archive, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.archive != nil {
+		return k.archive, nil
+	}
+	used, err := k.UsedArchive()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	a, err := k.openArchive(ctx, used)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.MarkArchive(); err != nil {
+		return nil, err
+	}
+	k.archive = a
+	return a, nil
+}
+
+// openArchive opens the archive, or makes it for a spool that never had one. A
+// spool that has used an archive may have deleted what it archived; it must not
+// go on with an archive that is not that one: an empty mount point, say.
+func (k *archiveKeeper) openArchive(ctx context.Context, used bool) (*archive.Archive, error) {
+	c := k.Cluster()
+	id := archive.Identity{SystemID: c.SystemID, SegmentSize: c.Size, Major: c.Major}
+	if !used {
+		a, err := archive.Init(ctx, k.store, id)
+		return a, orUnreachable(err)
+	}
+	a, err := archive.Open(ctx, k.store, c.SystemID)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, local.ErrNoRoot):
+		return nil, &codedError{exitWrong, fmt.Errorf(
+			"the spool %s has used an archive, but this one knows nothing of its cluster %d: is it mounted, is the URL right? (%w)",
+			k.Dir(), c.SystemID, err)}
+	case err == nil && a.Identity() != id:
+		return nil, &archive.WrongClusterError{Archive: a.Identity(), Cluster: id}
+	}
+	return a, orUnreachable(err)
+}
+
+// orUnreachable tells what an operator has to mend from what may pass by itself.
+func orUnreachable(err error) error {
+	var damaged *archive.DamagedError
+	var format *archive.FormatError
+	switch {
+	case err == nil,
+		errors.As(err, &damaged), errors.As(err, &format),
+		errors.Is(err, segment.ErrWrongCluster),
+		errors.Is(err, local.ErrNoRoot), errors.Is(err, local.ErrNoHardLinks),
+		errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return err
+	}
+	return &unreachable{err}
+}
+
+// Held implements receiver.Keeper. Without an answer from the archive the spool
+// has to be enough.
+func (k *archiveKeeper) Held(ctx context.Context) (segment.Held, error) {
+	held, err := k.Spool.Held()
+	if err != nil {
+		return held, err
+	}
+	l, err := k.list(ctx)
+	if err != nil {
+		if held.Empty() {
+			return held, &unreachable{err}
+		}
+		k.log.Warn("the archive cannot be listed; going on from what the spool holds", "error", err)
+		return held, nil
+	}
+	for name := range l.Segments() {
+		held.AddArchived(name, k.Size())
+	}
+	for _, t := range l.Histories() {
+		held.AddHistory(t)
+	}
+	return held, nil
+}
+
+func (k *archiveKeeper) list(ctx context.Context) (*archive.Listing, error) {
+	a, err := k.attach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return a.Listing(ctx)
+}

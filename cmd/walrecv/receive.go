@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/codec"
+	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/receiver"
+	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
+	"github.com/walrecv/walrecv/storage/local"
+)
+
+// drainTimeout bounds what a stop still archives or compresses: with the
+// receiver's own farewell it has to fit into stopDeadline.
+const drainTimeout = 3 * time.Second
+
+// background is work on sealed segments beside the receiver: archiving or
+// compressing them. Its failure ends the receiver; waiting for a store that
+// does not answer is no failure.
+type background interface {
+	run(ctx context.Context) error   // until ctx ends
+	drain(ctx context.Context) error // after run: what is left, until it is done or ctx ends
+	nudge()                          // segments were sealed; never blocks
+}
+
+// runReceive is the work of "walrecv receive".
+func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger) error {
+	conn, err := c.conn.config(a.environ, log)
+	if err != nil {
+		return err
+	}
+	if c.slot != "" {
+		if err := receiver.CheckSlotName(c.slot); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.createSlot:
+		return createSlot(ctx, conn, c.slot, c.ifNotExists)
+	case c.dropSlot:
+		return dropSlot(ctx, conn, c.slot)
+	}
+	var bg background = nothing{}
+	spool, err := segment.OpenSpool(vfs.OS(), c.directory, log, segment.SpoolOptions{
+		NoSync: c.noSync,
+		OnSeal: func() { bg.nudge() },
+	})
+	if errors.Is(err, vfs.ErrLocked) {
+		log.Error("another walrecv works on the directory", "directory", c.directory)
+	}
+	if err != nil {
+		return err
+	}
+	defer spool.Close()
+	keeper, worker := c.keep(spool, log)
+	bg = worker
+	return receive(ctx, receiver.New(c.receiverOptions(conn), keeper, log), bg, c.endpos != 0, log)
+}
+
+// keep chooses where WAL is kept, and what becomes of it there.
+func (c *receiveConfig) keep(spool *segment.Spool, log *slog.Logger) (receiver.Keeper, background) {
+	identified := make(chan struct{})
+	base := spoolKeeper{Spool: spool, log: log, identified: func() { close(identified) }}
+	switch {
+	case c.archive.given():
+		store := storage.WithDeadline(local.New(vfs.OS(), c.archive.location.Path, local.Private))
+		k := &archiveKeeper{spoolKeeper: base, store: store}
+		return k, &archiving{keeper: k, identified: identified, workers: c.uploadWorkers, log: log}
+	case c.compress.method != codec.None:
+		return &base, newCompressing(spool, c.compress, identified, log)
+	default:
+		return &base, nothing{}
+	}
+}
+
+func (c *receiveConfig) receiverOptions(conn *receiver.ConnConfig) receiver.Options {
+	return receiver.Options{
+		Conn:           conn,
+		Slot:           c.slot,
+		EnsureSlot:     c.ensureSlot,
+		Synchronous:    c.synchronous,
+		FlushInterval:  time.Duration(c.flushInterval),
+		StatusInterval: time.Duration(c.statusInterval),
+		EndPos:         c.endpos,
+		NoLoop:         c.noLoop,
+		AcceptBranch:   c.acceptBranch,
+	}
+}
+
+// receive runs the receiver and the work beside it, until one of them ends. Then
+// what was sealed last is worked on for a while: as long as it takes if the
+// receiver came to the end it was given, since that promises the whole of it.
+func receive(ctx context.Context, r *receiver.Receiver, bg background, toEnd bool, log *slog.Logger) error {
+	recvCtx, stopReceiver := context.WithCancel(ctx)
+	defer stopReceiver()
+	bgCtx, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	failed := make(chan error, 1)
+	go func() {
+		err := bg.run(bgCtx)
+		if err != nil {
+			stopReceiver()
+		}
+		failed <- err
+	}()
+	err := r.Run(recvCtx)
+	stopBackground()
+	if bgErr := <-failed; bgErr != nil {
+		return bgErr
+	}
+	if toEnd && err == nil && ctx.Err() == nil {
+		return bg.drain(ctx)
+	}
+	drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if drainErr := bg.drain(drainCtx); drainErr != nil && err == nil {
+		if drainCtx.Err() == nil {
+			return drainErr
+		}
+		log.Warn("stopped before everything was archived; the rest follows at the next start", "error", drainErr)
+	}
+	return err
+}
+
+// nothing is the background of a spool whose segments stay as they are.
+type nothing struct{}
+
+func (nothing) run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (nothing) drain(context.Context) error   { return nil }
+func (nothing) nudge()                        {}
