@@ -94,6 +94,7 @@ type Receiver struct {
 	log    *slog.Logger
 
 	streamed    bool   // WAL or a keepalive has come, on any connection
+	warned      bool   // of the server's settings
 	lastFailure string // logged already
 }
 

@@ -80,6 +80,7 @@ func (s *session) prepare(ctx context.Context) error {
 	if err := s.checkBranch(); err != nil {
 		return err
 	}
+	s.warnSettings(ctx)
 	return s.checkSlot(ctx)
 }
 
