@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/restore"
 	"github.com/walrecv/walrecv/receiver"
 	"github.com/walrecv/walrecv/segment"
 )
@@ -15,9 +16,9 @@ const (
 	exitDone       = 0
 	exitFailed     = 1
 	exitUsage      = 2
-	exitWrong      = 4   // another cluster, archive or branch
-	exitGap        = 5   // WAL is missing and may not be skipped
-	exitRestoreBad = 201 // restore: usage, configuration, another cluster
+	exitWrong      = 4 // another cluster, archive or branch
+	exitGap        = 5 // WAL is missing and may not be skipped
+	exitRestoreBad = restore.CodeMisconfigured
 	exitQuit       = 131 // what a shell reports for SIGQUIT
 )
 

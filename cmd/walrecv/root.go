@@ -36,13 +36,7 @@ have libpq's variables (PGHOST, PGPORT, ...) instead.`,
 	addCommonOptions(root)
 	addVersionOption(root.Flags())
 	addConfigOption(root)
-	root.AddCommand(a.newSlot(), a.newVersion())
-	if a.receive != nil {
-		root.AddCommand(a.newReceive())
-	}
-	if a.restore != nil {
-		root.AddCommand(a.newRestore())
-	}
+	root.AddCommand(a.newReceive(), a.newRestore(), a.newSlot(), a.newVersion())
 	return root
 }
 

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/restore"
+	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/storage"
+	"github.com/walrecv/walrecv/storage/local"
+)
+
+// runRestore is the work of "walrecv restore". Its errors are answers.
+func runRestore(ctx context.Context, c restoreConfig, stderr io.Writer) error {
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	answer := restore.Run(ctx, restore.Options{
+		FS:       vfs.OS(),
+		Archive:  place(c.archive.location.Path),
+		Spool:    place(c.spool),
+		SystemID: c.read.systemID,
+		RetryFor: c.patience(),
+		Tail:     restore.Tail(c.tail),
+		File:     c.name,
+		Path:     c.target,
+		WorkDir:  dir,
+		Logger:   plainLogger(stderr),
+	})
+	if answer.Code == restore.CodeDelivered {
+		return nil
+	}
+	return &answerError{answer.Code, errors.New(answer.Message)}
+}
+
+// firstTry is how long the first look may take, however short the patience:
+// with less, a busy disk would decide about the answer.
+const firstTry = time.Second
+
+// patience is how long to try; 0 leaves it to restore.
+func (c *restoreConfig) patience() time.Duration {
+	if c.retryForGiven {
+		return max(time.Duration(c.retryFor), firstTry)
+	}
+	return 0
+}
+
+// place is a directory to restore from; an empty path is none.
+func place(path string) restore.Place {
+	if path == "" {
+		return restore.Place{}
+	}
+	return restore.Place{
+		Location: path,
+		Open: func(context.Context) (storage.Store, error) {
+			return local.New(vfs.OS(), path, local.Private), nil
+		},
+		Missing: local.ErrNoRoot,
+	}
+}
+
+// plainLogger writes for the server's log, which has times of its own.
+func plainLogger(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
+		ReplaceAttr: func(groups []string, attr slog.Attr) slog.Attr {
+			if len(groups) == 0 && attr.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return attr
+		},
+	}))
+}
