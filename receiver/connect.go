@@ -80,7 +80,9 @@ func (c *ConnConfig) connectHost(ctx context.Context, h host, p purpose) (*pgcon
 	for {
 		a, err := c.attempt(h, p)
 		if err != nil {
-			return nil, &ConnectError{Class: ClassUsage, Host: h.String(), Line: err.Error(), Err: err}
+			// It was good at the start, so a file it names has changed since,
+			// and may be in the middle of being replaced.
+			return nil, &ConnectError{Class: ClassFatal, Host: h.String(), Line: err.Error(), Err: err}
 		}
 		conn, err := pgconn.ConnectConfig(ctx, a.config)
 		if err == nil {

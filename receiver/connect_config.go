@@ -172,8 +172,9 @@ func (c *ConnConfig) setTLS(config *pgconn.Config) error {
 
 // warnOfRevocationList tells of a list that libpq would use without being told.
 func (c *ConnConfig) warnOfRevocationList() {
-	path := filepath.Join(c.options.Getenv("HOME"), ".postgresql", "root.crl")
-	if _, err := os.Stat(path); err == nil {
+	home := c.options.Getenv("HOME")
+	path := filepath.Join(home, ".postgresql", "root.crl")
+	if _, err := os.Stat(path); err == nil && home != "" {
 		c.warnOnce("certificate revocation lists are not supported: the list is not used", "file", path)
 	}
 }

@@ -1,7 +1,6 @@
 package receiver
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -37,7 +36,7 @@ func (c *ConnConfig) passfilePassword(h host, database, user string) (password s
 	}
 	if open := info.Mode().Perm() & 0o077; open != 0 {
 		c.warnOnce("password file is not used: group or others have access to it; its permissions should be 0600",
-			"file", path, "permissions", fs.FileMode(info.Mode().Perm()).String())
+			"file", path, "permissions", info.Mode().Perm().String())
 		return "", false
 	}
 	data, err := os.ReadFile(path)
@@ -67,14 +66,12 @@ func findPassword(data string, h host, database, user string) (password string, 
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		matched := false
 		for _, name := range hosts {
 			rest := line
-			matched = matchField(&rest, name) &&
+			if matchField(&rest, name) &&
 				matchField(&rest, strconv.Itoa(int(h.port))) &&
 				matchField(&rest, database) &&
-				matchField(&rest, user)
-			if matched {
+				matchField(&rest, user) {
 				return unescapePassword(rest), true
 			}
 		}

@@ -135,9 +135,11 @@ func getenv(lookup func(string) string, name string) string {
 // addService puts in the settings of the service that was asked for: from the
 // user's service file, or the system's if that does not know it.
 func (s settings) addService(lookup func(string) string) error {
-	files := []string{s["servicefile"]}
-	if files[0] == "" {
-		files[0] = filepath.Join(lookup("HOME"), ".pg_service.conf")
+	var files []string
+	if path := s["servicefile"]; path != "" {
+		files = append(files, path)
+	} else if home := lookup("HOME"); home != "" {
+		files = append(files, filepath.Join(home, ".pg_service.conf"))
 	}
 	directory := lookup("PGSYSCONFDIR")
 	if directory == "" {

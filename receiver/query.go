@@ -13,42 +13,35 @@ import (
 // stopped keeps its connections and says nothing.
 const commandTimeout = time.Minute
 
-// table is the result of one command. A nil value is NULL.
-type table struct {
-	columns []string
-	rows    [][][]byte
-}
-
 // simpleQuery runs one command over the simple protocol, the only one that a
 // walsender knows, and reads up to ReadyForQuery also where the command fails:
-// an error of the server leaves the connection usable.
-func simpleQuery(ctx context.Context, conn *pgconn.PgConn, command string) (table, error) {
+// an error of the server leaves the connection usable. A nil value is NULL.
+func simpleQuery(ctx context.Context, conn *pgconn.PgConn, command string) (rows [][][]byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	results, err := conn.Exec(ctx, command).ReadAll()
 	if err != nil {
-		return table{}, err
+		return nil, err
 	}
 	if len(results) != 1 {
-		return table{}, fmt.Errorf("the server answered with %d results instead of one", len(results))
+		return nil, fmt.Errorf("the server answered with %d results instead of one", len(results))
 	}
-	t := table{rows: results[0].Rows}
-	for _, field := range results[0].FieldDescriptions {
-		t.columns = append(t.columns, field.Name)
-	}
-	return t, nil
+	return results[0].Rows, nil
 }
 
 // singleRow runs a command that has one row of at least the given columns.
 func singleRow(ctx context.Context, conn *pgconn.PgConn, command string, columns int) ([][]byte, error) {
-	t, err := simpleQuery(ctx, conn, command)
+	rows, err := simpleQuery(ctx, conn, command)
 	if err != nil {
 		return nil, err
 	}
-	if len(t.rows) != 1 || len(t.rows[0]) < columns {
-		return nil, fmt.Errorf("the server answered with %d rows of %d columns instead of one row of %d", len(t.rows), len(t.columns), columns)
+	if len(rows) != 1 {
+		return nil, fmt.Errorf("the server answered with %d rows instead of one", len(rows))
 	}
-	return t.rows[0], nil
+	if len(rows[0]) < columns {
+		return nil, fmt.Errorf("the server answered with %d columns instead of %d", len(rows[0]), columns)
+	}
+	return rows[0], nil
 }
 
 // show reads a setting of the server. Walsenders know SHOW in upper case only.

@@ -167,15 +167,16 @@ func (c *ConnConfig) readSlotBySQL(ctx context.Context, replication *pgconn.PgCo
 		return Slot{}, nil
 	}
 	defer hangUp(conn)
-	t, err := simpleQuery(ctx, conn, "SELECT slot_type, restart_lsn, wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = "+quoteLiteral(name))
-	if err != nil || len(t.columns) != 3 {
+	const columns = 3
+	rows, err := simpleQuery(ctx, conn, "SELECT slot_type, restart_lsn, wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = "+quoteLiteral(name))
+	if err == nil && len(rows) == 0 {
+		return Slot{}, fmt.Errorf("read slot %q: %w", name, ErrSlotMissing)
+	}
+	if err != nil || len(rows[0]) != columns {
 		c.log.Debug("the replication slot's state is not known", "slot", name, "error", err)
 		return Slot{}, nil
 	}
-	if len(t.rows) == 0 {
-		return Slot{}, fmt.Errorf("read slot %q: %w", name, ErrSlotMissing)
-	}
-	row := t.rows[0]
+	row := rows[0]
 	s, err := parseSlot(name, row[0], row[1], nil)
 	s.Lost = string(row[2]) == "lost"
 	return s, err
