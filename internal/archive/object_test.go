@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"io/fs"
@@ -62,6 +63,7 @@ func TestEveryBitFlipIsNoticed(t *testing.T) {
 	object, _ := store.Get(a.segmentKey(n))
 	object = bytes.Clone(object)
 
+	frameEnd := bytes.LastIndex(object, []byte("\x5e\x2a\x4d\x18"))
 	harmless := 0
 	for i := range object {
 		for _, flip := range []byte{1 << (i % 8), 0xff} {
@@ -69,6 +71,11 @@ func TestEveryBitFlipIsNoticed(t *testing.T) {
 			bad[i] ^= flip
 			got, err := damageSegment(t, store, a, n, bad)
 			var damaged *DamagedError
+			if in := i - frameEnd; in >= 0 && (in < trailerFrame || i >= len(object)-trailerLength) {
+				if d, err := a.SegmentDigest(t.Context(), n); !errors.As(err, &damaged) {
+					t.Fatalf("byte %d of %d ^ %#x: digest %s, %v", i, len(object), flip, d, err)
+				}
+			}
 			switch {
 			case err == nil && bytes.Equal(got, data):
 				harmless++ // the digest proves that nothing happened
@@ -116,8 +123,20 @@ func TestObjectsThatAreNotWhatTheyShouldBe(t *testing.T) {
 		return out.Bytes()
 	}
 	whole := object(small(n))
+	// A frame that is sound in itself, and a digest that is not its own.
+	forged := func(data []byte, d Digest) []byte {
+		frame := object(data)
+		end, err := trailer{Digest: d, Size: int64(testSize)}.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(frame[:bytes.LastIndex(frame, []byte("\x5e\x2a\x4d\x18"))], end...)
+	}
+	short := small(n)[:testSize-1]
 	for what, bad := range map[string][]byte{
-		"shorter than a segment":  object(small(n)[:testSize-1]),
+		"other content":           forged(wal(n, 1, 0), sha256.Sum256(small(n))),
+		"short, but says not":     forged(short, sha256.Sum256(short)),
+		"shorter than a segment":  object(short),
 		"longer than a segment":   object(append(small(n), 0)),
 		"without a trailer":       whole[:bytes.LastIndex(whole, []byte("\x5e\x2a\x4d\x18"))],
 		"twice":                   append(bytes.Clone(whole), whole...),

@@ -1,0 +1,127 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// Back-off between two tries of one upload, before jitter of half of it in both
+// directions: at most 30 s, so that a store that is back is soon noticed.
+const (
+	firstPause = 250 * time.Millisecond
+	lastPause  = 20 * time.Second
+)
+
+// Time that one try may take: for anything at all, and per byte at the slowest
+// rate that still counts as working. A connection that hangs is given up then.
+const (
+	tryTimeout  = 2 * time.Minute
+	slowestRate = 64 << 10 // bytes per second
+)
+
+// outage keeps account of trouble with the store over all uploads, so that it
+// is told of twice, when it begins and when it is over, and not with every try.
+type outage struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	on      bool
+	failing int // uploads whose last try failed
+	tries   int // that failed since it began
+	since   time.Time
+}
+
+// failed records a failed try; first says that the upload had no failed one yet.
+func (o *outage) failed(what string, err error, first bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tries++
+	if first {
+		o.failing++
+	}
+	if o.on {
+		return
+	}
+	o.on, o.since = true, time.Now()
+	o.log.Warn("cannot archive; trying again until it works", "file", what, "error", err)
+}
+
+// succeeded records the success of an upload.
+func (o *outage) succeeded(afterFailures bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if afterFailures {
+		o.failing--
+	}
+	if !o.on || o.failing > 0 {
+		return
+	}
+	o.log.Info("archiving works again", "failed_tries", o.tries, "after", time.Since(o.since).Round(time.Millisecond))
+	o.on, o.tries = false, 0
+}
+
+// abandoned records that an upload ended without success.
+func (o *outage) abandoned(afterFailures bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if afterFailures {
+		o.failing--
+	}
+}
+
+// retry tries until it works, ctx ends, or another try could not help. size is
+// how many bytes one try may have to move.
+func (o *outage) retry(ctx context.Context, what string, size int64, try func(context.Context) error) error {
+	pause := backoff.ExponentialBackOff{
+		InitialInterval:     firstPause,
+		RandomizationFactor: 0.5,
+		Multiplier:          2,
+		MaxInterval:         lastPause,
+	}
+	for failures := 0; ; failures++ {
+		err := tryOnce(ctx, size, try)
+		if err == nil {
+			o.succeeded(failures > 0)
+			return nil
+		}
+		if ctx.Err() != nil || isFinal(err) {
+			o.abandoned(failures > 0)
+			return err
+		}
+		o.failed(what, err, failures == 0)
+		timer := time.NewTimer(pause.NextBackOff())
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			o.abandoned(true)
+			return ctx.Err()
+		}
+	}
+}
+
+func tryOnce(ctx context.Context, size int64, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout+time.Duration(size/slowestRate)*time.Second)
+	defer cancel()
+	return try(ctx)
+}
+
+// isFinal tells whether an error is a finding that another try cannot change.
+func isFinal(err error) bool {
+	var (
+		conflict *ConflictError
+		damaged  *DamagedError
+		format   *FormatError
+		cluster  *WrongClusterError
+		local    *LocalError
+	)
+	if errors.As(err, &local) {
+		return !noRoom(err) // there may be room later
+	}
+	return errors.As(err, &conflict) || errors.As(err, &damaged) || errors.As(err, &format) || errors.As(err, &cluster)
+}

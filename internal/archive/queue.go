@@ -1,0 +1,128 @@
+package archive
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/segment"
+)
+
+// Spool is the directory whose files are to be archived. [segment.Spool] is one.
+type Spool interface {
+	FS() vfs.FS
+	Dir() string
+	Scan() (segment.Listing, error)
+}
+
+// itemKind orders what belongs to one timeline: its history comes before its
+// segments, so that no segment is archived whose place in the history of the
+// cluster is not.
+type itemKind int
+
+const (
+	itemHistory itemKind = iota
+	itemSealed
+	itemPartial // the last segment of a timeline that has ended
+)
+
+// item is one thing to be archived.
+type item struct {
+	kind  itemKind
+	name  segment.Name // without a number for itemHistory
+	bases []string     // files in the spool that hold it; the first one is read
+}
+
+// itemID tells items apart, also over several looks at the spool.
+type itemID struct {
+	kind itemKind
+	name segment.Name
+}
+
+func (i item) id() itemID { return itemID{i.kind, i.name} }
+
+// order is the order of archiving: everything of a timeline before everything of
+// the next one. What a timeline begins with is then archived before it, the
+// partial in which its parent ended too.
+func (i item) order(j item) int {
+	// A history goes before the segments of its timeline whatever their number,
+	// a final partial has a number after all complete ones or one of its own.
+	return cmp.Or(
+		cmp.Compare(i.name.Timeline, j.name.Timeline),
+		cmp.Compare(min(i.kind, itemSealed), min(j.kind, itemSealed)),
+		cmp.Compare(i.name.Number, j.name.Number),
+		cmp.Compare(i.kind, j.kind),
+	)
+}
+
+// plan lists what of a spool is to be archived, in order. Files are chosen by
+// what they are, never by what they are not: complete segments, history files,
+// and the partials of timelines that have ended.
+//
+// A partial is final if a newer timeline's history is in the spool: a receiver
+// writes that after it has synced the old partial, and never comes back to it.
+func plan(l segment.Listing) []item {
+	var items []item
+	newest := segment.TimelineID(0)
+	for _, t := range l.Histories {
+		newest = max(newest, t)
+		items = append(items, item{
+			kind:  itemHistory,
+			name:  segment.Name{Timeline: t},
+			bases: []string{segment.HistoryName(t)},
+		})
+	}
+	begun := map[segment.Name]bool{}
+	for _, f := range l.Partials {
+		begun[f.Name] = true
+		if f.Name.Timeline < newest {
+			items = append(items, item{kind: itemPartial, name: f.Name, bases: []string{f.Base}})
+		}
+	}
+	items = append(items, planSealed(l, begun)...)
+	slices.SortFunc(items, item.order)
+	return items
+}
+
+// planSealed lists the complete segments, each once. One that is there both
+// plain and compressed is read from the plain file. A compressed one whose
+// segment is being streamed again is left out: it must have been found damaged.
+// One of the wrong size is not: it would be a hole that nobody sees.
+func planSealed(l segment.Listing, begun map[segment.Name]bool) []item {
+	files := map[segment.Name][]string{}
+	for _, f := range slices.Concat(l.BadSize, l.Sealed) {
+		if f.Suffix != "" && begun[f.Name] {
+			continue
+		}
+		bases := append(files[f.Name], f.Base)
+		if f.Suffix == "" {
+			bases[0], bases[len(bases)-1] = bases[len(bases)-1], bases[0]
+		}
+		files[f.Name] = bases
+	}
+	items := make([]item, 0, len(files))
+	for name, bases := range files {
+		items = append(items, item{kind: itemSealed, name: name, bases: bases})
+	}
+	return items
+}
+
+// keepers names the complete segments that stay in the spool after they were
+// archived: where streaming goes on when the archive does not answer and the
+// slot is gone. That is the newest one, and the newest one of the newest
+// timeline, which is another one while an abandoned branch reaches further.
+func keepers(items []item) map[segment.Name]bool {
+	var newest, current segment.Name
+	for _, i := range items {
+		if i.kind != itemSealed {
+			continue
+		}
+		if i.name.Compare(newest) > 0 {
+			newest = i.name
+		}
+		if c := cmp.Compare(i.name.Timeline, current.Timeline); c > 0 || c == 0 && i.name.Number > current.Number {
+			current = i.name
+		}
+	}
+	return map[segment.Name]bool{newest: true, current: true}
+}

@@ -1,0 +1,136 @@
+package archive
+
+import (
+	"bytes"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/walrecv/walrecv/internal/codec"
+)
+
+const history4 = history2 + "\n3\t0/500000\tbefore 2024-01-01\n"
+
+// twoTimelines is a spool after a failover: timeline 1 ended in segment 3, and
+// timeline 2 has come to segment 5. A clone's history lies between.
+func (r *rig) twoTimelines() {
+	r.sealed(name(1, 1), name(1, 2))
+	r.partial(name(1, 3))
+	r.file("00000002.history", []byte(history2))
+	r.sealed(name(2, 3), name(2, 4))
+	r.partial(name(2, 5))
+}
+
+func TestOrderOfArchiving(t *testing.T) {
+	r := newRig(t)
+	r.twoTimelines()
+	r.file("00000003.history", []byte(history2)) // never streamed here
+	r.file("00000004.history", []byte(history4))
+	r.sealed(name(4, 5))
+	r.partial(name(4, 6))
+	store := &putOrder{Mem: r.mem}
+	if err := r.uploader(r.disk, store, 1).Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"000000010000000000000001.zst", "000000010000000000000002.zst", "000000010000000000000003.*.partial.zst",
+		"00000002.history", "000000020000000000000003.zst", "000000020000000000000004.zst", "000000020000000000000005.*.partial.zst",
+		"00000003.history", "00000004.history", "000000040000000000000005.zst",
+	}
+	if len(store.keys) != len(want) {
+		t.Fatalf("archived %v", store.keys)
+	}
+	for i, pattern := range want {
+		if ok, err := path.Match(pattern, store.keys[i]); !ok || err != nil {
+			t.Errorf("%d: %s, want %s", i, store.keys[i], pattern)
+		}
+	}
+	r.expectArchived("at the end")
+	r.expectPartial(name(1, 3), r.files["000000010000000000000003.partial"])
+	r.expectPartial(name(2, 5), r.files["000000020000000000000005.partial"])
+	r.expectLeft("000000010000000000000003.partial", "00000002.history", "000000020000000000000005.partial",
+		"00000003.history", "00000004.history", "000000040000000000000005", "000000040000000000000006.partial")
+}
+
+// Neither the live partial nor anything that an operator or an accident left in
+// the directory is for the archive.
+func TestOnlyWhatIsSealedIsArchived(t *testing.T) {
+	r := newRig(t)
+	const n = "000000010000000000000002"
+	r.sealed(name(1, 1))
+	r.partial(name(1, 2))
+	for _, base := range []string{
+		n + ".partial.diverged-1", n + ".damaged-1", n + ".tmp", n + ".put.tmp", n + ".partial.tmp", n + ".gz.partial",
+		"00000002.history.tmp", "backup_label", "0000000100000000000000a3", n[1:], n + "0", n + ".00000028.backup",
+	} {
+		r.file(base, wal(name(1, 2), 1, 0))
+	}
+	if err := r.uploader(r.disk, r.mem, 4).Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := keys(r.mem); !slices.Equal(got, []string{"000000010000000000000001.zst"}) {
+		t.Errorf("archived %v", got)
+	}
+}
+
+// pg_receivewal's directories, and our own from before there was an archive.
+func TestCompressedSegmentsAreArchivedPlain(t *testing.T) {
+	r := newRig(t)
+	for i, m := range []codec.Method{codec.Gzip, codec.LZ4, codec.Zstd} {
+		n := name(1, uint64(i+1))
+		var file bytes.Buffer
+		w, err := codec.NewWriter(&file, m, 0, int64(testSize))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(wal(n, 2, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if m == codec.LZ4 {
+			r.sealed(n) // streamed again, the other one being damaged
+			file.Truncate(100)
+		}
+		r.file(n.Format(testSize)+m.Suffix(), file.Bytes())
+		if m == codec.Zstd {
+			r.file(name(1, 4).Format(testSize)+m.Suffix(), file.Bytes()[:100]) // being streamed again
+			r.partial(name(1, 4))
+		}
+	}
+	r.sealed(name(1, 9))
+	if err := r.uploader(r.disk, r.mem, 4).Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint64(3) {
+		if err := isWhole(r.mem, name(1, n+1), wal(name(1, n+1), 2, 0)); err != nil {
+			t.Errorf("%d: %v", n+1, err)
+		}
+	}
+	r.expectLeft("000000010000000000000004.partial", "000000010000000000000004.zst", "000000010000000000000009")
+}
+
+func TestPartialsOfEveryState(t *testing.T) {
+	r := newRig(t)
+	whole := wal(name(1, 3), 2, 0)
+	r.file("000000010000000000000001.partial", nil)
+	r.file("000000010000000000000002.partial", make([]byte, testSize))
+	r.file("000000010000000000000003.partial", whole[:3*pageSize])
+	r.file("000000010000000000000004.partial", wal(name(1, 5), 2, 0))
+	r.file("000000010000000000000006.partial", append(wal(name(1, 6), 2, 0), 1))
+	r.file("00000002.history", []byte(history2))
+	if err := r.uploader(r.disk, r.mem, 4).Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.expectPartial(name(1, 3), whole)
+	if got := keys(r.mem); len(got) != 2 {
+		t.Errorf("archived %v", got)
+	}
+	lines := r.log.lines()
+	slices.Sort(lines)
+	if len(lines) != 2 || !strings.Contains(lines[0], "000000010000000000000004.partial") || !strings.Contains(lines[1], "000000010000000000000006.partial") {
+		t.Errorf("logged %q", lines)
+	}
+}

@@ -1,0 +1,208 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/codec"
+	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/segment"
+)
+
+// upload archives one item. It returns nil once the archive has confirmed it.
+func (u *Uploader) upload(ctx context.Context, i item) error {
+	began := time.Now()
+	var err error
+	switch i.kind {
+	case itemHistory:
+		err = u.uploadHistory(ctx, i)
+	case itemSealed:
+		err = u.uploadSegment(ctx, i)
+	case itemPartial:
+		err = u.uploadPartial(ctx, i)
+	}
+	if err == nil {
+		u.log.Debug("archived", "file", i.bases[0], "took", time.Since(began))
+	}
+	return err
+}
+
+func (u *Uploader) uploadHistory(ctx context.Context, i item) error {
+	content, err := vfs.ReadFile(u.spool.FS(), u.path(i))
+	if err != nil {
+		return &LocalError{err}
+	}
+	return u.outage.retry(ctx, i.bases[0], int64(len(content)), func(ctx context.Context) error {
+		return u.archive.PutHistory(ctx, i.name.Timeline, content)
+	})
+}
+
+func (u *Uploader) uploadSegment(ctx context.Context, i item) error {
+	return u.uploadPrepared(ctx, i, u.openSealed, func(Digest) string {
+		return u.archive.segmentKey(i.name)
+	})
+}
+
+// uploadPartial archives the partial of a timeline that has ended. One that
+// makes no sense must not hold up the living timelines: what counts of it was
+// streamed again, or it holds nothing that was ever acknowledged.
+func (u *Uploader) uploadPartial(ctx context.Context, i item) error {
+	empty, err := u.isEmpty(i)
+	if err != nil {
+		return &LocalError{err}
+	}
+	if empty {
+		u.log.Debug("nothing to archive: a partial without WAL", "file", i.bases[0])
+		return nil
+	}
+	err = u.uploadPrepared(ctx, i, u.openPartial, func(d Digest) string {
+		return u.archive.partialKey(Partial{Name: i.name, Digest: d.short()})
+	})
+	var corrupt *segment.CorruptError
+	if errors.As(err, &corrupt) {
+		u.log.Error("a partial of an ended timeline is not archived", "file", i.bases[0], "error", err)
+		return nil
+	}
+	return err
+}
+
+// uploadPrepared makes the object once, however often it is put.
+func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func(item) (io.ReadCloser, error), key func(Digest) string) error {
+	base := i.bases[0]
+	var p *prepared
+	defer func() {
+		if p != nil {
+			p.remove()
+		}
+	}()
+	// A shutdown need not wait for a large segment to be compressed.
+	opener := func() (io.ReadCloser, error) {
+		plain, err := open(i)
+		if err != nil {
+			return nil, err
+		}
+		return fileReader{contextReader{ctx, plain}, plain}, nil
+	}
+	return u.outage.retry(ctx, base, int64(u.archive.id.SegmentSize), func(try context.Context) (err error) {
+		if p == nil {
+			if p, err = u.archive.prepare(try, u.scratch, i.name, base, opener); err != nil {
+				return err
+			}
+		}
+		return u.archive.put(try, key(p.digest), p)
+	})
+}
+
+// openSealed opens the plain bytes of a complete segment.
+func (u *Uploader) openSealed(i item) (io.ReadCloser, error) {
+	file, size, err := u.open(i)
+	if err != nil {
+		return nil, err
+	}
+	content := io.NewSectionReader(file, 0, size)
+	_, method := codec.DetectSuffix(i.bases[0])
+	if method == codec.None {
+		if size != int64(u.archive.id.SegmentSize) {
+			file.Close() // nothing was written through it
+			return nil, u.wrongSize(i, size)
+		}
+		return fileReader{content, file}, nil
+	}
+	plain, err := codec.NewReader(content, method, int64(u.archive.id.SegmentSize))
+	if err != nil {
+		file.Close() // nothing was written through it
+		return nil, err
+	}
+	return fileReader{plain, closers{plain, file}}, nil
+}
+
+// openPartial opens the bytes of a partial, and zeros up to a segment's length:
+// what the spool makes of a partial that a crash left short.
+func (u *Uploader) openPartial(i item) (io.ReadCloser, error) {
+	file, size, err := u.open(i)
+	if err != nil {
+		return nil, err
+	}
+	missing := int64(u.archive.id.SegmentSize) - size
+	if missing < 0 {
+		file.Close() // nothing was written through it
+		return nil, u.wrongSize(i, size)
+	}
+	content := io.NewSectionReader(file, 0, size)
+	return fileReader{io.MultiReader(content, io.LimitReader(zeros{}, missing)), file}, nil
+}
+
+func (u *Uploader) open(i item) (vfs.File, int64, error) {
+	file, err := u.spool.FS().OpenRead(u.path(i))
+	if err != nil {
+		return nil, 0, err
+	}
+	size, err := file.Size()
+	if err != nil {
+		file.Close() // nothing was written through it
+		return nil, 0, err
+	}
+	return file, size, nil
+}
+
+// isEmpty tells whether a partial has nothing but zeros.
+func (u *Uploader) isEmpty(i item) (bool, error) {
+	file, size, err := u.open(i)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close() // nothing was written through it
+	end, err := segment.ContentEnd(file, size)
+	return end == 0, err
+}
+
+func (u *Uploader) wrongSize(i item, size int64) error {
+	return &segment.CorruptError{
+		Segment: i.bases[0],
+		Offset:  min(size, int64(u.archive.id.SegmentSize)),
+		Reason:  fmt.Sprintf("the file has %d bytes, a segment has %d", size, int64(u.archive.id.SegmentSize)),
+	}
+}
+
+func (u *Uploader) path(i item) string { return path.Join(u.spool.Dir(), i.bases[0]) }
+
+// fileReader reads from one thing and closes another.
+type fileReader struct {
+	io.Reader
+	io.Closer
+}
+
+// contextReader fails once its context has ended.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+type closers []io.Closer
+
+func (c closers) Close() error {
+	var errs []error
+	for _, closer := range c {
+		errs = append(errs, closer.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// zeros reads as zeros without an end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
