@@ -132,9 +132,17 @@ func (r *rig) conn() *receiver.ConnConfig {
 // start runs a receiver in the background.
 func (r *rig) start() {
 	r.t.Helper()
+	must(r.t, r.tryStart())
+}
+
+// tryStart fails where the spool cannot be opened.
+func (r *rig) tryStart() error {
+	r.t.Helper()
 	log := slog.New(slog.NewTextHandler(&r.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	spool, err := segment.OpenSpool(r.fsys, spoolDir, log, segment.SpoolOptions{})
-	must(r.t, err)
+	if err != nil {
+		return err
+	}
 	r.o.Conn = r.conn()
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop, r.done = cancel, make(chan error, 1)
@@ -144,6 +152,7 @@ func (r *rig) start() {
 		r.done <- errors.Join(err, spool.Close())
 	}()
 	r.t.Cleanup(cancel)
+	return nil
 }
 
 // wait waits for the end of the receiver.

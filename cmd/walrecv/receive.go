@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -50,7 +51,7 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 		OnSeal: func() { bg.nudge() },
 	})
 	if errors.Is(err, vfs.ErrLocked) {
-		log.Error("another walrecv works on the directory", "directory", c.directory)
+		return fmt.Errorf("another walrecv receives into %s: stop it, or use another directory (%w)", c.directory, err)
 	}
 	if err != nil {
 		return err
