@@ -73,6 +73,13 @@ func (cs *clients) commit(ctx context.Context, conninfo, client string, i int) i
 	return i
 }
 
+// more waits for that many more acknowledged rows.
+func (cs *clients) more(t testing.TB, n int) {
+	t.Helper()
+	want := len(cs.rows()) + n
+	pgtest.Eventually(t, patience, func() bool { return len(cs.rows()) >= want }, "the clients do not come on")
+}
+
 func (cs *clients) stop() {
 	cs.cancel()
 	cs.wg.Wait()
@@ -148,7 +155,7 @@ func killRounds(t *testing.T, major, rounds int, rng *rand.Rand) {
 	load := startClients(t, c, 6)
 	restored := 0
 	for round := range rounds {
-		time.Sleep(time.Duration(200+rng.IntN(900)) * time.Millisecond) // the load is what is waited for
+		load.more(t, 100+rng.IntN(1500))
 		if rng.IntN(2) == 0 && round != rounds-1 {
 			r.Kill()
 			r.start()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -52,6 +53,9 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 	})
 	if errors.Is(err, vfs.ErrLocked) {
 		return fmt.Errorf("another walrecv receives into %s: stop it, or use another directory (%w)", c.directory, err)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the directory %s does not exist: create it, or correct --directory (%w)", c.directory, err)
 	}
 	if err != nil {
 		return err
