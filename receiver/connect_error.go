@@ -49,6 +49,7 @@ const (
 	codeDuplicateObject       = "42710"
 	codeUndefinedObject       = "42704"
 	codeTooManyConnections    = "53300"
+	codeObjectInUse           = "55006"
 	codeCannotConnectNow      = "57P03"
 	codeProtocolViolation     = "08P01"
 	codeFeatureNotSupported   = "0A000"
@@ -149,12 +150,13 @@ func (a *attempt) explain(ctx context.Context, err error) *ConnectError {
 		e.Line, e.Err = "the connection attempt was given up", ctx.Err()
 		return e
 	}
-	cause := mostTelling(attemptErrors(err))
+	all := attemptErrors(err)
+	cause := mostTelling(all)
 	var server *pgconn.PgError
 	switch {
 	case errors.As(cause, &server):
 		e.Class, e.Code = classifyState(server.Code), server.Code
-		e.Line = a.serverLine(server)
+		e.Line = a.serverLine(server) + otherReasons(all)
 	case isTLSFailure(cause):
 		e.Class = ClassFatal
 		e.Line = a.tlsLine(cause)
@@ -181,8 +183,33 @@ func attemptErrors(err error) []error {
 	return []error{err}
 }
 
+// otherReasons adds what went wrong on our side in an attempt with TLS, or
+// without, which the server refused in the other way: it is what the operator
+// has to correct. That a server has no TLS is none, where we can do without.
+func otherReasons(errs []error) string {
+	text := ""
+	for _, err := range errs {
+		var server *pgconn.PgError
+		if errors.As(err, &server) || !isTLSFailure(err) && isNetworkFailure(err) || leaf(err).Error() == "server refused TLS connection" {
+			continue
+		}
+		text += "; in another attempt: " + oneLine(err)
+	}
+	return text
+}
+
+// leaf is the innermost cause of an error.
+func leaf(err error) error {
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return err
+}
+
 // mostTelling picks what the server said, rather than what TLS, rather than
-// what the network did; of equals the last.
+// what the network did; of equals the last. That the server lets nobody in this
+// way counts less than what it said to the attempt it let in further: where
+// pg_hba.conf wants TLS, every failure with TLS is followed by one without.
 func mostTelling(errs []error) error {
 	var best error
 	bestRank := -1
@@ -190,7 +217,9 @@ func mostTelling(errs []error) error {
 		var server *pgconn.PgError
 		rank := 0
 		switch {
-		case errors.As(err, &server):
+		case errors.As(err, &server) && server.Code != codeInvalidAuthorization:
+			rank = 4
+		case server != nil:
 			rank = 3
 		case isTLSFailure(err):
 			rank = 2

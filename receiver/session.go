@@ -172,6 +172,8 @@ func (s *session) checkSlot(ctx context.Context) error {
 		return err
 	case errors.Is(err, ErrSlotMissing) && !s.held.Empty() && !s.r.streamed:
 		return &GapError{At: s.resumeOrServer(), Err: fmt.Errorf("%w; --ensure-slot creates it and tries", err)}
+	case errors.Is(err, ErrSlotMissing):
+		return fmt.Errorf("%w; create it with: walrecv slot create %s, or with --ensure-slot", err, name)
 	case err != nil:
 		return err
 	}
@@ -251,7 +253,10 @@ func startQuery(slot string, at segment.Position) string {
 // explain recognises the failures to start that mean lost WAL.
 func (s *session) explain(err error, at segment.Position) error {
 	var pgErr *pgconn.PgError
-	if !errors.As(err, &pgErr) || s.held.Empty() {
+	if errors.As(err, &pgErr) && pgErr.Code == codeObjectInUse {
+		return slotError("use", s.r.o.Slot, err)
+	}
+	if pgErr == nil || s.held.Empty() {
 		return err
 	}
 	lost := pgErr.Code == codeUndefinedFile ||

@@ -198,6 +198,8 @@ func slotError(action, name string, err error) error {
 		return nil
 	case sqlState(err) == codeUndefinedObject:
 		return fmt.Errorf("%s slot %q: %w", action, name, ErrSlotMissing)
+	case sqlState(err) == codeObjectInUse:
+		return fmt.Errorf("%s slot %q: another program uses it, or the server has not noticed yet that the last one is gone: %w", action, name, err)
 	default:
 		return fmt.Errorf("%s slot %q: %w", action, name, err)
 	}
