@@ -117,5 +117,8 @@ func decide(file string, f finding) Answer {
 // oneLine is the text of an error in one line, after the file that was asked
 // for.
 func oneLine(file string, err error) string {
-	return strings.Join(strings.Fields(fmt.Sprintf("restore %s: %v", file, err)), " ")
+	return fmt.Sprintf("restore %s: %s", strings.Join(strings.Fields(file), " "), flatten(err))
 }
+
+// flatten is the text of an error without line breaks.
+func flatten(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

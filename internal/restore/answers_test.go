@@ -59,7 +59,7 @@ func TestAnswers(t *testing.T) {
 		}, {
 			name: "store hangs", file: name(wanted),
 			setup:    func(w *world) { w.archiveHook = hanging },
-			recovery: CodeUnknown, standby: CodeAbsent, message: "no sign of life", noted: true,
+			recovery: CodeUnknown, standby: CodeAbsent, message: "gave up waiting for the store", noted: true,
 		}, {
 			name: "archive of another cluster", file: name(wanted),
 			setup: func(w *world) {

@@ -183,7 +183,8 @@ func (l *tail) conclude(owed int64, why string) finding {
 	case !covers(l.best.end, owed):
 		return judge(problemf(hole, "%s ends at offset %d, but %s", l.best.where, l.best.end, why))
 	}
-	if end := min(l.best.end, l.cut); end < l.cut {
+	end := min(l.best.end, l.cut)
+	if end < l.cut {
 		// Not where the partial reaches the fork: then the server must not
 		// go on with what its own copy has beyond.
 		has, err := c.serverHas(l.best.file, end)
@@ -196,5 +197,5 @@ func (l *tail) conclude(owed int64, why string) finding {
 	}
 	s := l.best
 	l.best = nil
-	return c.deliver(s, l.cut)
+	return c.deliver(s, end)
 }

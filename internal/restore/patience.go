@@ -29,6 +29,7 @@ const (
 )
 
 var (
+	errOver    = errors.New("the time to find out is over")
 	errPromote = errors.New("the server is to be promoted")
 	errStalled = errors.New("no sign of life")
 )

@@ -82,8 +82,8 @@ func (d *dataDir) hasCopy(r request, system uint64) bool {
 }
 
 // soundSegment tells whether a file is a segment of full length with sound
-// pages. How much WAL is in it does not matter: zeros and pages of an earlier
-// use of the file may follow.
+// pages. How many there are does not matter: zeros and pages of an earlier use of
+// the file may follow.
 func soundSegment(f vfs.File, file string, system uint64) bool {
 	length, err := f.Size()
 	size := segment.Size(length)
@@ -94,6 +94,6 @@ func soundSegment(f vfs.File, file string, system uint64) bool {
 	if err != nil {
 		return false
 	}
-	_, err = walEnd(f, n, segment.Identity{SystemID: system, Size: size})
-	return err == nil
+	end, err := walEnd(f, n, segment.Identity{SystemID: system, Size: size})
+	return err == nil && end > 0
 }

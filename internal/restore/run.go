@@ -106,7 +106,7 @@ func (c *call) try(ctx context.Context, p patience) finding {
 			return f
 		}
 		if tries == 2 && f.verdict == unknown && !c.dir.standby {
-			c.log.Warn("not known yet, trying again", "reason", oneLine(c.req.file, f.err), "until", p.until)
+			c.log.Warn("not known yet, trying again", "reason", flatten(f.err), "until", p.until)
 		}
 		if !pause(wait, b.next()) {
 			return f
@@ -121,7 +121,7 @@ func (c *call) limit(ctx context.Context, p patience) (context.Context, context.
 	if p.until.IsZero() {
 		return context.WithCancel(ctx)
 	}
-	wait, cancel := context.WithDeadline(ctx, p.until)
+	wait, cancel := context.WithDeadlineCause(ctx, p.until, errOver)
 	if !c.dir.standby {
 		return wait, cancel
 	}

@@ -134,5 +134,5 @@ func (c *call) warn(f finding, w weights) {
 		log = c.log.Error
 	}
 	log("the archive's answer is unknown; the server is told to use other sources",
-		"reason", oneLine(c.req.file, f.err), "own_copy", w.own)
+		"reason", flatten(f.err), "own_copy", w.own)
 }

@@ -11,7 +11,9 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -254,16 +256,34 @@ func wal(n segment.Name, upto int64) []byte { return walOf(testSystem, n, n.Time
 
 // walOf has pages of another cluster or of an ancestor's timeline.
 func walOf(system uint64, n segment.Name, pages segment.TimelineID, upto int64) []byte {
-	random := rand.New(rand.NewPCG(system, n.Number<<8|uint64(pages)))
-	data := make([]byte, testSize)
-	for at := int64(0); at < full; at += testPage {
-		page := header(system, n.Start(testSize)+segment.LSN(at), pages, at == 0)
-		for len(page) < testPage {
-			page = append(page, byte(1+random.IntN(255)))
-		}
-		copy(data[at:], page)
+	type key struct {
+		system uint64
+		number uint64
+		pages  segment.TimelineID
 	}
+	k := key{system, n.Number, pages}
+	made, ok := segments.Load(k)
+	if !ok {
+		made, _ = segments.LoadOrStore(k, fullSegment(system, n, pages))
+	}
+	data := slices.Clone(made.([]byte))
 	clear(data[upto:])
+	return data
+}
+
+// segments are those that were made already: they take longer than the tests.
+var segments sync.Map
+
+func fullSegment(system uint64, n segment.Name, pages segment.TimelineID) []byte {
+	random := rand.NewChaCha8([32]byte{byte(system), byte(n.Number), byte(pages)})
+	data := make([]byte, testSize)
+	random.Read(data)
+	for i := range data {
+		data[i] |= 1 // the end of the WAL is where the zeros begin
+	}
+	for at := int64(0); at < full; at += testPage {
+		copy(data[at:], header(system, n.Start(testSize)+segment.LSN(at), pages, at == 0))
+	}
 	return data
 }
 
