@@ -89,11 +89,10 @@ func (u *Uploader) Archived() (at segment.Position, ok bool) {
 // one ([segment.CorruptError]), or the disk of the spool. Neither Run nor Drain
 // may be called while one of them runs.
 func (u *Uploader) Run(ctx context.Context) error {
-	_, err := u.run(ctx, false)
-	if ctx.Err() != nil {
-		return nil
+	if _, err := u.run(ctx, false); ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil // whatever else happened, the end was asked for
 }
 
 // Drain archives what is in the spool and returns when nothing is left to do,

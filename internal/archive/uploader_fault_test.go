@@ -25,11 +25,14 @@ import (
 func (r *rig) watched(fsys vfs.FS, archive func() storage.Store) vfs.FS {
 	return vfs.NewFault(fsys, func(op vfs.Op) error {
 		base := path.Base(op.Name)
-		n, err := segment.ParseName(base, testSize)
-		if op.Kind != vfs.OpRemove || err != nil {
+		if op.Kind != vfs.OpRemove || !segment.IsSegmentName(base) {
 			return nil
 		}
-		if err := isWhole(archive(), n, r.files[base]); err != nil {
+		n, err := segment.ParseName(base, testSize)
+		if err == nil {
+			err = isWhole(archive(), n, r.files[base])
+		}
+		if err != nil {
 			r.t.Errorf("%s is removed: in the archive: %v", base, err)
 		}
 		return nil

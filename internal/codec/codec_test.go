@@ -174,9 +174,15 @@ func TestWeReadTheToolsFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"gzip", "-c", file}, {"gzip", "-1c"}, {"gzip", "-9c"},
-		{"zstd", "-c", file}, {"zstd", "-1c"}, {"zstd", "-19c", file},
-		{"zstd", "--ultra", "-22c", file}, {"zstd", "--no-check", "-c"}, {"zstd", "--ultra", "-22c"},
+		{"gzip", "-c", file},
+		{"gzip", "-1c"},
+		{"gzip", "-9c"},
+		{"zstd", "-c", file},
+		{"zstd", "-1c"},
+		{"zstd", "-19c", file},
+		{"zstd", "--ultra", "-22c", file},
+		{"zstd", "--no-check", "-c"},
+		{"zstd", "--ultra", "-22c"},
 	} {
 		m := Gzip
 		if args[0] == "zstd" {
@@ -404,9 +410,19 @@ func TestParseSpec(t *testing.T) {
 		method Method
 		level  int
 	}{
-		{"none", None, 0}, {"gzip", Gzip, 0}, {"lz4", LZ4, 0}, {"zstd", Zstd, 0},
-		{"gzip:1", Gzip, 1}, {"gzip:9", Gzip, 9}, {"lz4:0", LZ4, 0}, {"lz4:12", LZ4, 12}, {"zstd:1", Zstd, 1},
-		{"zstd:22", Zstd, 22}, {"zstd:level=3", Zstd, 3}, {"0", None, 0}, {"5", Gzip, 5},
+		{"none", None, 0},
+		{"gzip", Gzip, 0},
+		{"lz4", LZ4, 0},
+		{"zstd", Zstd, 0},
+		{"gzip:1", Gzip, 1},
+		{"gzip:9", Gzip, 9},
+		{"lz4:0", LZ4, 0},
+		{"lz4:12", LZ4, 12},
+		{"zstd:1", Zstd, 1},
+		{"zstd:22", Zstd, 22},
+		{"zstd:level=3", Zstd, 3},
+		{"0", None, 0},
+		{"5", Gzip, 5},
 	} {
 		m, level, err := ParseSpec(c.text)
 		if m != c.method || level != c.level || err != nil {
@@ -416,11 +432,21 @@ func TestParseSpec(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"none:1", `compression method "none" does not accept a compression level`},
 		{"none:0", `compression method "none" does not accept a compression level`},
-		{"gzip:0", "between 1 and 9, not 0"}, {"gzip:10", "between 1 and 9, not 10"}, {"10", "between 1 and 9, not 10"},
-		{"-1", "between 1 and 9, not -1"}, {"lz4:13", "between 1 and 12, not 13"}, {"lz4:-1", "between 1 and 12, not -1"},
-		{"zstd:0", "between 1 and 22, not 0"}, {"zstd:23", "between 1 and 22, not 23"},
-		{"", `unrecognized compression method ""`}, {"GZIP", `unrecognized compression method "GZIP"`}, {"brotli:1", `"brotli"`},
-		{"gzip:", `whole number, not ""`}, {"gzip:abc", `not "abc"`}, {"gzip:level=", `not ""`}, {"zstd: 3", `not " 3"`},
+		{"gzip:0", "between 1 and 9, not 0"},
+		{"gzip:10", "between 1 and 9, not 10"},
+		{"10", "between 1 and 9, not 10"},
+		{"-1", "between 1 and 9, not -1"},
+		{"lz4:13", "between 1 and 12, not 13"},
+		{"lz4:-1", "between 1 and 12, not -1"},
+		{"zstd:0", "between 1 and 22, not 0"},
+		{"zstd:23", "between 1 and 22, not 23"},
+		{"", `unrecognized compression method ""`},
+		{"GZIP", `unrecognized compression method "GZIP"`},
+		{"brotli:1", `"brotli"`},
+		{"gzip:", `whole number, not ""`},
+		{"gzip:abc", `not "abc"`},
+		{"gzip:level=", `not ""`},
+		{"zstd: 3", `not " 3"`},
 	} {
 		m, level, err := ParseSpec(c.text)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
