@@ -140,7 +140,7 @@ func (a *Archive) put(ctx context.Context, key string, p *prepared) error {
 		return err
 	}
 	// Perhaps from an earlier try whose answer was lost.
-	there, err := readDigest(ctx, a.store, key, int64(a.id.SegmentSize))
+	there, err := a.readThrough(ctx, key)
 	if err != nil {
 		return unlessAbsent(key, err)
 	}
@@ -148,6 +148,21 @@ func (a *Archive) put(ctx context.Context, key string, p *prepared) error {
 		return &ConflictError{Key: key, Ours: p.digest, Theirs: there}
 	}
 	return nil
+}
+
+// readThrough reads an object to its last byte. The local copy is removed on the
+// strength of it, so the digest that the object claims is not enough.
+func (a *Archive) readThrough(ctx context.Context, key string) (Digest, error) {
+	r, err := openObject(ctx, a.store, key, "", int64(a.id.SegmentSize))
+	if err != nil {
+		return Digest{}, err
+	}
+	defer r.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return Digest{}, err
+	}
+	return Digest(h.Sum(nil)), nil
 }
 
 // unlessAbsent keeps the error of looking at an object whose key was taken a

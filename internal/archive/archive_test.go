@@ -83,12 +83,14 @@ func TestPutOntoADamagedObject(t *testing.T) {
 	data := wal(n, 3, 0)
 	mustPut(t, a, scratch, n, data)
 	object, _ := store.Get(a.segmentKey(n))
-	for _, size := range []int{0, 1, len(object) / 2, len(object) - 1} {
-		store.Set(a.segmentKey(n), object[:size])
+	flipped := bytes.Clone(object)
+	flipped[len(flipped)/3] ^= 1 // with the digest at its end as it was
+	for _, there := range [][]byte{nil, object[:1], object[:len(object)/2], object[:len(object)-1], flipped} {
+		store.Set(a.segmentKey(n), there)
 		err := a.PutSegment(t.Context(), scratch, n, opener(data))
 		var damaged *DamagedError
 		if !errors.As(err, &damaged) {
-			t.Errorf("%d of %d bytes: %v", size, len(object), err)
+			t.Errorf("%d of %d bytes: %v", len(there), len(object), err)
 		}
 	}
 }
