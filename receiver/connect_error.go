@@ -94,7 +94,7 @@ func Classify(err error) Class {
 		return connect.Class
 	case errors.As(err, &info), errors.As(err, &name), errors.Is(err, ErrSlotLogical):
 		return ClassUsage
-	case errors.As(err, &unsupported), errors.Is(err, ErrSlotMissing):
+	case errors.As(err, &unsupported), errors.Is(err, ErrSlotMissing), errors.Is(err, ErrSlotLost):
 		return ClassFatal
 	case errors.As(err, &server):
 		return classifyState(server.Code)

@@ -263,6 +263,32 @@ func TestClassifyState(t *testing.T) {
 	}
 }
 
+// Of several attempts with one host, the one that got furthest is reported.
+func TestMostTelling(t *testing.T) {
+	locked := &pgconn.PgError{Code: "28000"}
+	full := &pgconn.PgError{Code: "53300"}
+	unreachable := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}
+	ours := errors.New("channel binding check failed")
+	for _, test := range []struct {
+		attempts []error
+		want     error
+	}{
+		{[]error{full, locked}, full},
+		{[]error{locked, full}, full},
+		{[]error{unreachable, locked}, locked},
+		{[]error{locked, unreachable}, locked},
+		{[]error{alert, unreachable}, alert},
+		{[]error{ours, unreachable}, unreachable},
+		{[]error{ours, locked}, locked},
+		{[]error{ours}, ours},
+	} {
+		if got := mostTelling(test.attempts); got != test.want {
+			t.Errorf("of %v: %v", test.attempts, got)
+		}
+	}
+}
+
 // prompter counts how often the operator was asked.
 type prompter struct {
 	answer string
