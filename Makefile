@@ -26,9 +26,11 @@ help: ## show this text
 build: ## build the binary for this machine: build/walrecv
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o build/walrecv ./cmd/walrecv
 
-demo: ## lose a primary and get every committed row back, in about a minute
-	@$(NEED) pg15
-	@$(GO) run ./internal/demo
+# Not with go run, which would end at a SIGTERM and leave the program to itself.
+demo: build ## lose a primary and get every committed row back, in half a minute
+	@$(NEED) pg15 zstd
+	@CGO_ENABLED=0 $(GO) build -trimpath -o build/demo ./internal/demo
+	@build/demo
 
 test: check need-test ## check the code and run all tests (PostgreSQL 15 and 18)
 	$(GO) test -race -timeout $(TIMEOUT) ./...
