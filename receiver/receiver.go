@@ -173,8 +173,11 @@ type GapError struct {
 }
 
 func (e *GapError) Error() string {
-	return "the WAL that follows what is held, from " + e.At.String() +
-		", is no longer on the server, so going on would leave a gap: " + e.Err.Error()
+	is := "is no longer on the server, so that going on would leave a gap (a new archive and a base backup for it begin anew)"
+	if errors.Is(e.Err, ErrSlotMissing) {
+		is = "is held back by nothing, and may be gone, so that going on may leave a gap"
+	}
+	return "the WAL that follows what is held, from " + e.At.String() + ", " + is + ": " + e.Err.Error()
 }
 
 func (e *GapError) Unwrap() error { return e.Err }

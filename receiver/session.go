@@ -171,11 +171,13 @@ func (s *session) checkSlot(ctx context.Context) error {
 		s.slot, err = ReadSlot(ctx, s.conn, s.r.o.Conn, name, s.server.Major)
 		return err
 	case errors.Is(err, ErrSlotMissing) && !s.held.Empty() && !s.r.streamed:
-		return &GapError{At: s.resumeOrServer(), Err: fmt.Errorf("%w; --ensure-slot creates it and tries", err)}
+		return &GapError{At: s.resumeOrServer(), Err: fmt.Errorf("%w; --ensure-slot creates it and goes on if that WAL is still there", err)}
 	case errors.Is(err, ErrSlotMissing):
 		return fmt.Errorf("%w; create it with: walrecv slot create %s, or with --ensure-slot", err, name)
 	case err != nil:
 		return err
+	case s.slot.Lost && s.held.Empty():
+		return slotLost(name)
 	}
 	if s.slot.Known && s.slot.RestartLSN == 0 && !s.held.Empty() {
 		s.r.log.Warn("the replication slot holds no WAL back: it was invalidated, or created without reserving WAL", "slot", name)
@@ -253,15 +255,17 @@ func startQuery(slot string, at segment.Position) string {
 // explain recognises the failures to start that mean lost WAL.
 func (s *session) explain(err error, at segment.Position) error {
 	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && pgErr.Code == codeObjectInUse {
-		return slotError("use", s.r.o.Slot, err)
-	}
-	if pgErr == nil || s.held.Empty() {
+	if !errors.As(err, &pgErr) {
 		return err
 	}
-	lost := pgErr.Code == codeUndefinedFile ||
-		pgErr.Code == codeNotInPrerequisiteState && s.slot.Known && s.slot.RestartLSN == 0 && s.r.o.Slot != ""
-	if lost {
+	// Servers from 16 on refuse a slot that was invalidated.
+	refused := pgErr.Code == codeNotInPrerequisiteState && s.slot.Known && s.slot.RestartLSN == 0 && s.r.o.Slot != ""
+	switch {
+	case pgErr.Code == codeObjectInUse:
+		return slotError("use", s.r.o.Slot, err)
+	case s.held.Empty() && refused:
+		return slotLost(s.r.o.Slot)
+	case !s.held.Empty() && (refused || pgErr.Code == codeUndefinedFile):
 		return &GapError{At: at, Err: err}
 	}
 	return err

@@ -16,6 +16,7 @@ import (
 var (
 	ErrSlotMissing = errors.New("the replication slot does not exist")
 	ErrSlotLogical = errors.New("the replication slot is a logical one: WAL files need a physical one")
+	ErrSlotLost    = errors.New("the server has invalidated the replication slot: it holds no WAL back any more")
 )
 
 // maxSlotName is the length limit of PostgreSQL.
@@ -189,6 +190,11 @@ func sqlState(err error) string {
 		return server.Code
 	}
 	return ""
+}
+
+// slotLost is for a receiver that holds no WAL, to which nothing is lost yet.
+func slotLost(name string) error {
+	return fmt.Errorf("use slot %q: %w; drop it and begin with a new one: walrecv slot drop %s", name, ErrSlotLost, name)
 }
 
 // slotError says what was tried; a slot that does not exist is ErrSlotMissing.
