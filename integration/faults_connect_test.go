@@ -174,8 +174,7 @@ func TestFaultsAfterStreaming(t *testing.T) {
 
 	r.Signal(syscall.SIGSTOP)
 	c.Exec("select pg_terminate_backend(pid) from pg_stat_replication")
-	c.WaitFor("select active from pg_replication_slots where slot_name = 'walrecv'", "f", patience)
-	c.Exec("select pg_drop_replication_slot('walrecv')")
+	dropSlot(c, "walrecv")
 	r.Signal(syscall.SIGCONT)
 	r.streamsAgain(3) // --ensure-slot
 	if len(r.alarms("the replication slot was missing")) != 1 {
