@@ -24,10 +24,10 @@ const (
 // Errors of a spool that steer what happens next.
 var (
 	// ErrWrongCluster: the directory holds the WAL of another cluster.
-	ErrWrongCluster = errors.New("WAL of another cluster")
+	ErrWrongCluster = errors.New("WAL of another cluster, which needs a directory of its own")
 
 	// ErrHistoryConflict: two branches took the same timeline ID.
-	ErrHistoryConflict = errors.New("another history of the same timeline is there")
+	ErrHistoryConflict = errors.New("another history of the same timeline is there: two servers were promoted to it, and each needs a directory and an archive of its own")
 )
 
 // Cluster is what a spool must know of the server it is fed from.
