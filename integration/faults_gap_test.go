@@ -69,6 +69,13 @@ func TestFaultsGap(t *testing.T) {
 				forget(c)
 				refused(t, r, files, "58P01", "has already been removed")
 			})
+			t.Run("damage in the spool", func(t *testing.T) {
+				r, _ := stopped(t)
+				forget(c)
+				names := sealedNames(t, r.spool)
+				resize(t, filepath.Join(r.spool, names[len(names)-1]), fileSize/2)
+				r.ends(5, names[len(names)-1], "58P01", "leave a gap")
+			})
 			t.Run("slot missing", func(t *testing.T) {
 				r, files := stopped(t, "-S", "dropped", "--ensure-slot")
 				dropSlot(c.With(t), "dropped")

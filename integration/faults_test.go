@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -191,7 +192,10 @@ func isWhole(t testing.TB, c *pgtest.Cluster, dir, end string) {
 		}
 	}
 	last := c.Query(fmt.Sprintf("select pg_walfile_name('%s')", end))
-	offset := number(t, c.Query(fmt.Sprintf("select lpad(to_hex(file_offset), 24, '0') from pg_walfile_name_offset('%s')", end)))
+	offset, err := strconv.Atoi(c.Query(fmt.Sprintf("select file_offset from pg_walfile_name_offset('%s')", end)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if offset == 0 {
 		return // pg_walfile_name gives the segment that ends here
 	}
@@ -263,7 +267,9 @@ func small(t testing.TB, major int, settings map[string]string) *pgtest.Cluster 
 
 func smallWith(t testing.TB, o pgtest.Options) *pgtest.Cluster {
 	t.Helper()
-	settings := map[string]string{"wal_keep_size": "1GB", "max_wal_size": "1GB", "autovacuum": "off"}
+	settings := map[string]string{
+		"wal_keep_size": "1GB", "max_wal_size": "1GB", "max_slot_wal_keep_size": "2GB", "autovacuum": "off",
+	}
 	for name, value := range o.Settings {
 		settings[name] = value
 	}
