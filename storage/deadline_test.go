@@ -274,6 +274,49 @@ func TestDeadlineGivesSourceBack(t *testing.T) {
 	}
 }
 
+// halfway is a Store whose Put hangs after it has read one byte, and then goes
+// on with the source.
+type halfway struct {
+	*stuck
+	after chan afterPut
+}
+
+// afterPut is what a source answers after its Put was given up.
+type afterPut struct{ read, seek, close, open error }
+
+func (h *halfway) Put(_ context.Context, _ string, src storage.Source) error {
+	r, err := src.Open()
+	if err != nil {
+		return err
+	}
+	p := make([]byte, 1)
+	if _, err := r.Read(p); err != nil {
+		return err
+	}
+	h.hang("put")
+	var after afterPut
+	_, after.read = r.Read(p)
+	_, after.seek = r.Seek(0, io.SeekStart)
+	after.close = r.Close()
+	_, after.open = src.Open()
+	h.after <- after
+	return nil
+}
+
+// TestDeadlineShutsSource: a Put that was given up cannot use its source.
+func TestDeadlineShutsSource(t *testing.T) {
+	inner := &halfway{stuck: newStuck(), after: make(chan afterPut, 1)}
+	inner.hangs.Store(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	giveUp(t, inner.stuck, "put", cancel, func() error {
+		return storage.WithDeadline(inner).Put(ctx, "key", storage.BytesSource([]byte("abc")))
+	})
+	inner.release(t)
+	if a := <-inner.after; a.read == nil || a.seek == nil || a.open == nil || a.close != nil {
+		t.Errorf("after the put: %+v", a)
+	}
+}
+
 // TestDeadlineOfListing ends a listing in the middle, in several ways.
 func TestDeadlineOfListing(t *testing.T) {
 	inner := newStuck()

@@ -24,9 +24,9 @@ func TestOS(t *testing.T) {
 	})
 }
 
-func TestOSWithDeadline(t *testing.T) {
+func TestMemWithDeadline(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) storage.Store {
-		return storage.WithDeadline(New(vfs.OS(), t.TempDir(), Private))
+		return storage.WithDeadline(newMemStore(t, vfs.NewMem()))
 	})
 }
 

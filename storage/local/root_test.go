@@ -130,6 +130,10 @@ func TestRootGoesUnderWay(t *testing.T) {
 			if _, err := os.Lstat(root); err == nil {
 				t.Errorf("%s, root gone at %d: it was made again", name, k)
 			}
+			verb, key, _ := strings.Cut(name, " ")
+			if _, statErr := os.Lstat(filepath.Join(root+".gone", key)); verb == "delete" && err == nil && statErr == nil {
+				t.Errorf("%s, root gone at %d: it was not deleted", name, k)
+			}
 		}
 	}
 	if runs < 40 {
