@@ -27,7 +27,7 @@ type Backup struct {
 func (c *Cluster) BaseBackup(t testing.TB, dest string) Backup {
 	t.Helper()
 	if dest == "" {
-		dest = filepath.Join(TempDir(t), "backup")
+		dest = filepath.Join(c.run.tempDir(t, c.run.data), "backup")
 	}
 	b := Backup{Dir: dest}
 	ctx, cancel := context.WithTimeout(t.Context(), sqlWithin)

@@ -47,7 +47,7 @@ func (r *run) build(pkg string, flags []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir, err := r.mkdir("b")
+	dir, err := r.mkdir(r.dir, "b")
 	if err != nil {
 		return "", err
 	}

@@ -84,7 +84,7 @@ func newCluster(t testing.TB, major int, segmentSize int64) *Cluster {
 	r := currentRun(t)
 	c := &Cluster{Major: major, SegmentSize: segmentSize, t: t, run: r, bin: BinDir(t, major), state: &state{owner: t}}
 	var err error
-	if c.Dir, err = r.mkdir("c"); err != nil {
+	if c.Dir, err = r.mkdir(r.data, "c"); err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
 	t.Cleanup(c.cleanup)
@@ -263,7 +263,7 @@ var templates sync.Map // templateKey -> func() (string, error)
 // copyTemplate copies a cluster that initdb made once in this run.
 func (r *run) copyTemplate(t testing.TB, bin, dataDir string, key templateKey) error {
 	once, _ := templates.LoadOrStore(key, sync.OnceValues(func() (string, error) {
-		dir, err := r.mkdir("t")
+		dir, err := r.mkdir(r.data, "t")
 		if err != nil {
 			return "", err
 		}

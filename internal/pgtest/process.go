@@ -110,7 +110,7 @@ func (p *Process) start() error {
 
 // prepare makes the process's directory and registers its end with the test.
 func (p *Process) prepare() (home string, err error) {
-	home, err = p.run.mkdir("p")
+	home, err = p.run.mkdir(p.run.dir, "p")
 	if err != nil {
 		return "", err
 	}

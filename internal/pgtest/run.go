@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -21,7 +22,8 @@ const maxRunDir = 70
 
 // run is what all tests of one test process share.
 type run struct {
-	dir   string              // everything of this process lies below it
+	dir   string              // everything of this process lies below it,
+	data  string              // but data directories below this one
 	owner *syscall.Credential // nil: programs run as the user of the tests
 	dog   *watchdog
 	next  atomic.Int64 // numbers directories
@@ -50,17 +52,44 @@ func newRun() (*run, error) {
 		}
 		r.owner = cred
 	}
-	dir, err := os.MkdirTemp(r.base(), "wr-")
-	if err != nil {
+	var err error
+	if r.dir, err = newRunDir(r.base()); err != nil {
 		return nil, err
 	}
-	r.dir = dir
-	// Others may pass through, to directories of their own, and list nothing.
-	if err := os.Chmod(dir, 0o711); err != nil {
-		return nil, err
+	r.data = r.dir
+	if roomInMemory() {
+		if r.data, err = newRunDir(memory); err != nil {
+			return nil, err
+		}
 	}
-	r.dog, err = startWatchdog(dir, ownerName)
+	r.dog, err = startWatchdog(ownerName, r.dir, r.data)
 	return r, err
+}
+
+// newRunDir makes a directory that others may pass through, to directories of
+// their own, and not list.
+func newRunDir(base string) (string, error) {
+	dir, err := os.MkdirTemp(base, "wr-")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o711)
+}
+
+// memory is where Linux has a file system in memory.
+const memory = "/dev/shm"
+
+// roomInMemory tells whether data directories may go to memory. It is not about
+// syncing, which the servers do not do: a data directory is a thousand files,
+// and ext4 gets slow where thousands are deleted and made all the time, since it
+// does not use an inode again for minutes.
+func roomInMemory() bool {
+	const enough = 4 << 30
+	var fs syscall.Statfs_t
+	if runtime.GOOS != "linux" || syscall.Statfs(memory, &fs) != nil {
+		return false
+	}
+	return fs.Bavail*uint64(fs.Bsize) >= enough
 }
 
 func credentialOf(name string) (*syscall.Credential, error) {
@@ -120,10 +149,10 @@ func (r *run) mayEnter(info os.FileInfo) bool {
 	return perm&0o001 != 0
 }
 
-// mkdir makes a new directory below the run's, owned by the user of the
+// mkdir makes a new directory below one of the run's, owned by the user of the
 // servers. Its name is short: sockets live in it.
-func (r *run) mkdir(prefix string) (string, error) {
-	dir := filepath.Join(r.dir, prefix+strconv.FormatInt(r.next.Add(1), 10))
+func (r *run) mkdir(below, prefix string) (string, error) {
+	dir := filepath.Join(below, prefix+strconv.FormatInt(r.next.Add(1), 10))
 	return dir, r.mkdirAt(dir, 0o700)
 }
 
@@ -159,7 +188,12 @@ func (r *run) writeFile(path string, data []byte) error {
 func TempDir(t testing.TB) string {
 	t.Helper()
 	r := currentRun(t)
-	dir, err := r.mkdir("d")
+	return r.tempDir(t, r.dir)
+}
+
+func (r *run) tempDir(t testing.TB, below string) string {
+	t.Helper()
+	dir, err := r.mkdir(below, "d")
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}

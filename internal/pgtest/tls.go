@@ -37,7 +37,7 @@ func tlsFiles(r *run) (certificates, error) {
 }
 
 func makeCertificates(r *run) (certificates, error) {
-	dir, err := r.mkdir("tls")
+	dir, err := r.mkdir(r.dir, "tls")
 	if err != nil {
 		return certificates{}, err
 	}

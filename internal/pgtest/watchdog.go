@@ -20,13 +20,13 @@ type watchdog struct {
 	pipe *os.File
 }
 
-func startWatchdog(dir, owner string) (*watchdog, error) {
+func startWatchdog(owner string, dirs ...string) (*watchdog, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer read.Close()
-	cmd := exec.Command("/bin/sh", "-c", watchdogScript, "watchdog", dir, owner)
+	cmd := exec.Command("/bin/sh", append([]string{"-c", watchdogScript, "watchdog", owner}, dirs...)...)
 	cmd.Stdin = read
 	cmd.Dir = "/"
 	// A session of its own: what ends the tests from a terminal must not end it.

@@ -1,12 +1,12 @@
-# Ends what a test process left behind. Arguments: the directory of the test
-# run, and the user the servers ran as ("" for the one that runs this).
+# Ends what a test process left behind. Arguments: the user the servers ran as
+# ("" for the one that runs this), and the directories of the test run.
 # Standard input is a pipe whose other end only the test process holds: lines
 # "pid N" and "gone N" say which processes are alive. When it closes, the test
 # process is gone, however it went.
 # shellcheck shell=sh
 trap '' HUP INT TERM
-root=$1
-owner=$2
+owner=$1
+shift
 alive=' '
 
 while read -r what pid; do
@@ -38,15 +38,17 @@ remove_shm() {
 	ipcrm -m "$1" && return
 	[ -z "$owner" ] || setpriv --reuid="$owner" --clear-groups ipcrm -m "$1"
 }
-for file in "$root"/*/data/postmaster.pid; do
-	[ -f "$file" ] || continue
-	segment=$(sed -n '7s/.*[[:space:]]\([0-9][0-9]*\)[[:space:]]*$/\1/p' "$file")
-	[ -z "$segment" ] || remove_shm "$segment"
+for root in "$@"; do
+	for file in "$root"/*/data/postmaster.pid; do
+		[ -f "$file" ] || continue
+		segment=$(sed -n '7s/.*[[:space:]]\([0-9][0-9]*\)[[:space:]]*$/\1/p' "$file")
+		[ -z "$segment" ] || remove_shm "$segment"
+	done
 done
 
 # What was just killed may still have been writing.
 tries=0
-until rm -rf "$root" || [ "$tries" -ge 100 ]; do
+until rm -rf "$@" || [ "$tries" -ge 100 ]; do
 	tries=$((tries + 1))
 	sleep 0.1
 done

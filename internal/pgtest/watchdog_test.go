@@ -23,27 +23,29 @@ func TestKilledTestLeavesNothing(t *testing.T) {
 	for _, major := range pgtest.Versions(t) {
 		cmd, out := again(t, t.Name(), fmt.Sprintf("%s=%d", abandonWith, major))
 		defer func() { _ = cmd.Process.Kill() }()
-		var dir, segment string
+		var data, files, segment string
 		pgtest.Eventually(t, time.Minute, func() bool {
-			data, err := os.ReadFile(out)
-			_, report, found := strings.Cut(string(data), "abandoned: ")
+			output, err := os.ReadFile(out)
+			_, report, found := strings.Cut(string(output), "abandoned: ")
 			if !found || !strings.Contains(report, "\n") {
 				return false
 			}
-			n, _ := fmt.Sscan(report, &dir, &segment)
-			return err == nil && n == 2
+			n, _ := fmt.Sscan(report, &data, &files, &segment)
+			return err == nil && n == 3
 		}, "the other process did not come so far")
-		if n := len(processesIn(t, dir)); n < 8 {
-			t.Errorf("%d processes below %s before the kill", n, dir)
+		if n, m := len(processesIn(t, data)), len(processesIn(t, files)); n < 7 || m < 1 {
+			t.Errorf("%d processes below %s and %d below %s before the kill", n, data, m, files)
 		}
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait()
-		pgtest.Eventually(t, 30*time.Second, func() bool {
+		gone := func(dir string) bool {
 			_, err := os.Stat(dir)
-			return errors.Is(err, fs.ErrNotExist) && len(processesIn(t, dir)) == 0 && !hasSharedMemory(t, segment)
-		}, "%s, its processes or shared memory segment %s stayed", dir, segment)
+			return errors.Is(err, fs.ErrNotExist) && len(processesIn(t, dir)) == 0
+		}
+		pgtest.Eventually(t, 30*time.Second, func() bool { return gone(data) && gone(files) && !hasSharedMemory(t, segment) },
+			"%s, %s, their processes or shared memory segment %s stayed", data, files, segment)
 	}
 }
 
@@ -64,6 +66,6 @@ func abandon(t *testing.T, major string) {
 		return err == nil
 	}, "the program of the COPY did not begin")
 	pgtest.Command(t, "/bin/sleep", "1000").Start()
-	fmt.Printf("abandoned: %s %s\n", filepath.Dir(c.Dir), sharedMemoryOf(t, c.DataDir))
+	fmt.Printf("abandoned: %s %s %s\n", filepath.Dir(c.Dir), filepath.Dir(pgtest.TempDir(t)), sharedMemoryOf(t, c.DataDir))
 	select {}
 }
