@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -79,6 +80,13 @@ func (osFS) ReadDir(name string) ([]DirEntry, error) {
 	entries := make([]DirEntry, 0, len(names))
 	for _, n := range names {
 		info, err := n.Info()
+		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			// What it leads to counts, as for every other operation. One that
+			// leads nowhere is listed as a file that cannot be opened.
+			if target, targetErr := os.Stat(filepath.Join(name, n.Name())); targetErr == nil {
+				info = target
+			}
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed since the directory was read
 		}

@@ -92,6 +92,31 @@ func osPerm(name string) (fs.FileMode, error) {
 	return info.Mode().Perm(), nil
 }
 
+// A directory that was moved to another disk is one all the same.
+func TestReadDirFollowsLinks(t *testing.T) {
+	dir := t.TempDir()
+	for link, target := range map[string]string{"dir": t.TempDir(), "file": filepath.Join(dir, "real"), "nowhere": filepath.Join(dir, "absent")} {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "real"), []byte("12345"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := OS().ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Dir != (e.Name == "dir") || e.Name == "file" && e.Size != 5 {
+			t.Errorf("%+v", e)
+		}
+	}
+	if len(entries) != 4 {
+		t.Errorf("%d entries", len(entries))
+	}
+}
+
 // TestReadDirWhileNamesGo lists a directory while another goroutine makes and
 // removes files: one that vanishes during the listing is no error.
 func TestReadDirWhileNamesGo(t *testing.T) {
