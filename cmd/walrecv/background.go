@@ -19,6 +19,7 @@ type archiving struct {
 	keeper     *archiveKeeper
 	identified <-chan struct{} // closed when the spool is in order
 	workers    int
+	sweep      func(ctx context.Context, before time.Time) (removed int, err error)
 	log        *slog.Logger
 
 	uploader atomic.Pointer[archive.Uploader]
@@ -36,7 +37,23 @@ func (b *archiving) run(ctx context.Context) error {
 	}
 	u := archive.NewUploader(a, b.keeper.Spool, b.workers, b.log)
 	b.uploader.Store(u)
+	go b.tidy(ctx) // not waited for: the archive may hang
 	return u.Run(ctx)
+}
+
+// leftOver is when a file that was being written can be taken for the left-over
+// of a writer that crashed.
+const leftOver = 24 * time.Hour
+
+// tidy removes what crashed writers left in the archive. Nothing depends on it.
+func (b *archiving) tidy(ctx context.Context) {
+	removed, err := b.sweep(ctx, time.Now().Add(-leftOver))
+	if removed > 0 {
+		b.log.Info("removed left-overs of crashed writers from the archive", "files", removed)
+	}
+	if err != nil && ctx.Err() == nil {
+		b.log.Debug("could not look for left-overs of crashed writers in the archive", "error", err)
+	}
 }
 
 // attach waits for the archive to answer. That it is the wrong one the receiver

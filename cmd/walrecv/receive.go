@@ -72,9 +72,9 @@ func (c *receiveConfig) keep(spool *segment.Spool, log *slog.Logger) (receiver.K
 	base := spoolKeeper{Spool: spool, log: log, identified: func() { close(identified) }}
 	switch {
 	case c.archive.given():
-		store := storage.WithDeadline(local.New(vfs.OS(), c.archive.location.Path, local.Private))
-		k := &archiveKeeper{spoolKeeper: base, store: store}
-		return k, &archiving{keeper: k, identified: identified, workers: c.uploadWorkers, log: log}
+		dir := local.New(vfs.OS(), c.archive.location.Path, local.Private)
+		k := &archiveKeeper{spoolKeeper: base, store: storage.WithDeadline(dir)}
+		return k, &archiving{keeper: k, identified: identified, workers: c.uploadWorkers, sweep: dir.Sweep, log: log}
 	case c.compress.method != codec.None:
 		return &base, newCompressing(spool, c.compress, identified, log)
 	default:
