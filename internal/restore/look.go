@@ -72,7 +72,9 @@ func (c *call) partials(a *attempt, n segment.Name, t *troubles) []partial {
 }
 
 // held lists what all places hold, in the order in which WAL moves: what leaves
-// the spool while it is listed is in the archive when that is.
+// the spool while it is listed is in the archive when that is. A place that was
+// unmounted meanwhile is an empty directory, which proves nothing: so its
+// identity must still be there.
 func (c *call) held(a *attempt, t *troubles) everything {
 	var all everything
 	for _, p := range c.places {
@@ -80,6 +82,9 @@ func (c *call) held(a *attempt, t *troubles) everything {
 		var h holdings
 		if err == nil {
 			h, err = within(a, src.holdings)
+		}
+		if err == nil {
+			err = c.confirm(a, p)
 		}
 		if err != nil {
 			t.add(c.troubled(p, err))

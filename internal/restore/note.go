@@ -34,6 +34,9 @@ type note struct {
 	Failed time.Time `json:"failed,omitzero"`
 	Waited time.Time `json:"waited,omitzero"`
 
+	// Told is when the operator was last told of it.
+	Told time.Time `json:"told,omitzero"`
+
 	// Promotion is the server that was seen to be about to be promoted.
 	Promotion postmaster `json:"promotion,omitzero"`
 
@@ -159,6 +162,11 @@ func (n *note) recent(file string, now time.Time) bool {
 func fresh(at, now time.Time, d time.Duration) bool {
 	since := now.Sub(at)
 	return !at.IsZero() && since >= 0 && since < d
+}
+
+// has tells whether a file is noted.
+func (n *note) has(file string) bool {
+	return slices.ContainsFunc(n.Unknown, func(u noted) bool { return u.File == file })
 }
 
 // histories are the timelines whose history files are noted.

@@ -36,7 +36,7 @@ func (w *world) wantNoted(files ...string) {
 
 // outage makes the archive unreachable, recovered makes it well and lets what is
 // known of the outage get old.
-func (w *world) outage()    { w.archiveHook = dead }
+func (w *world) outage() { w.archiveHook = dead }
 
 func (w *world) recovered() { w.archiveHook = nil; time.Sleep(freshFor) }
 

@@ -47,6 +47,15 @@ func (c *call) source(a *attempt, p *openPlace) (source, error) {
 	return src, nil
 }
 
+// confirm looks once more for the identity of a place.
+func (c *call) confirm(a *attempt, p *openPlace) error {
+	_, id, err := c.identify(a, p)
+	if err != nil {
+		return err
+	}
+	return c.adopt(p, id)
+}
+
 // adopt compares what a place says of its cluster with what is known.
 func (c *call) adopt(p *openPlace, id segment.Identity) error {
 	if c.system != 0 && c.system != id.SystemID {

@@ -129,6 +129,59 @@ func TestHistoryOnTheMove(t *testing.T) {
 	}
 }
 
+// TestUnmountedInTheMiddle takes the disk of a place away at each operation of a
+// look: what stays is the empty directory that it was mounted on.
+func TestUnmountedInTheMiddle(t *testing.T) {
+	n := seg(1, 5)
+	for _, place := range []string{"archive", "spool"} {
+		for _, signal := range modes {
+			t.Run(place+"/"+signal, func(t *testing.T) {
+				for k, reached := 1, true; reached && !t.Failed(); k++ {
+					synctest.Test(t, func(t *testing.T) { reached = unmount(t, newWorld(t, signal), n, place, k) })
+				}
+			})
+		}
+	}
+}
+
+func unmount(t *testing.T, w *world, n segment.Name, place string, k int) (reached bool) {
+	w.withSpool().o.RetryFor = TryOnce
+	ops := 0
+	step := func() {
+		if ops++; ops != k {
+			return
+		}
+		reached = true
+		if place == "spool" {
+			w.remove("/spool/" + name(n))
+			w.remove("/spool/walrecv.json")
+			return
+		}
+		for _, key := range w.store.Keys() {
+			must(t, w.store.Delete(t.Context(), key))
+		}
+	}
+	if place == "spool" {
+		w.write("/spool/"+name(n), wal(n, full))
+	} else {
+		w.put(n, wal(n, full))
+	}
+	w.archiveHook = func(storagetest.Request) storagetest.Fault { step(); return storagetest.Fault{} }
+	w.spoolHook = func(vfs.Op) error { step(); return nil }
+	a := w.ask(name(n))
+	if a.Code == CodeAbsent && !(w.standby() && w.exists("/data/"+noteFile)) {
+		t.Errorf("unmounted at operation %d: proven to be absent", k)
+	}
+	return reached
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestEveryFailingOperation lets the requests of the archive and the operations
 // on the spool fail from the k-th on. Nothing but the right answer or "unknown"
 // may come of it; on a standby "unknown" leaves a note.

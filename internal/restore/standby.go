@@ -12,6 +12,9 @@ import (
 // waited in vain: a store that answers, but slowly, must not stay unused.
 const fullWaitEvery = time.Minute
 
+// tellEvery is how often the operator is told of the same trouble.
+const tellEvery = 30 * time.Second
+
 // errDown stands for the look that a call spared itself.
 var errDown = errors.New("no answer a moment ago")
 
@@ -43,6 +46,7 @@ type weights struct {
 	hurried bool // a promotion is under way
 	down    bool // the places gave no answer a moment ago
 	recent  bool // this file was unknown a moment ago
+	first   bool // it was not unknown before
 	overdue bool // nobody has waited in full for a while
 }
 
@@ -52,12 +56,14 @@ func (c *call) weigh(now time.Time) weights {
 	if err != nil || system == 0 {
 		system = c.o.SystemID
 	}
+	own := c.dir.hasCopy(c.req, system)
 	w := weights{
 		running: c.dir.postmaster(),
-		own:     c.dir.hasCopy(c.req, system),
+		own:     own,
 		hurried: c.dir.promoting(),
 		down:    n.down(now),
 		recent:  n.recent(c.req.file, now),
+		first:   !own && !n.has(c.req.file),
 		overdue: !n.Failed.IsZero() && !fresh(n.Waited, now, fullWaitEvery),
 	}
 	if n.Promotion != (postmaster{}) && n.Promotion == w.running {
@@ -115,7 +121,7 @@ func (c *call) unanswered(f finding, w weights) Answer {
 	if !w.own {
 		c.note.add(c.req.file, now)
 	}
-	c.warn(f, w)
+	c.warn(f, w, now)
 	if err := c.note.save(&c.dir, w.running); err != nil && !w.own {
 		// Without a note the next answers could lead to the wrong branch.
 		return decide(c.req.file, finding{unknown, errors.Join(f.err, err)})
@@ -123,12 +129,13 @@ func (c *call) unanswered(f finding, w weights) Answer {
 	return Answer{Code: CodeAbsent}
 }
 
-// warn tells the operator what PostgreSQL cannot be told. An outage is told of
-// only by those calls that met it.
-func (c *call) warn(f finding, w weights) {
-	if errors.Is(f.err, errDown) {
+// warn tells the operator what PostgreSQL cannot be told, but not at every call:
+// PostgreSQL makes several a second while it waits.
+func (c *call) warn(f finding, w weights, now time.Time) {
+	if errors.Is(f.err, errDown) || !w.first && fresh(c.note.Told, now, tellEvery) {
 		return
 	}
+	c.note.Told, c.note.changed = now, true
 	log := c.log.Warn
 	if f.verdict != unknown && f.verdict != withheld {
 		log = c.log.Error
