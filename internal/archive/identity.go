@@ -70,6 +70,7 @@ func (id Identity) encode() ([]byte, error) {
 }
 
 // decodeIdentity reads walrecv.json. Fields that it does not know are ignored.
+// One that was put there for another cluster is segment.ErrWrongCluster.
 func decodeIdentity(key string, data []byte) (Identity, error) {
 	damaged := func(reason string) (Identity, error) {
 		return Identity{}, &DamagedError{Key: key, Reason: reason}
@@ -100,7 +101,7 @@ func decodeIdentity(key string, data []byte) (Identity, error) {
 		return damaged(err.Error())
 	}
 	if id.key() != key {
-		return damaged(fmt.Sprintf("it names the system identifier %d", system))
+		return Identity{}, fmt.Errorf("%s names the system identifier %d: %w", key, system, segment.ErrWrongCluster)
 	}
 	return id, nil
 }

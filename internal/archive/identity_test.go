@@ -89,7 +89,6 @@ func TestDamagedIdentity(t *testing.T) {
 	damaged := []string{
 		"", "{}", "null", "[]", "\x00\x00\x00", whole + "x",
 		`{"format":0}`, `{"format":-1}`, `{"format":"1"}`,
-		strings.Replace(whole, "7411122233344455566", "7", 1),
 		strings.Replace(whole, `"7411122233344455566"`, `7411122233344455566`, 1),
 		strings.Replace(whole, "7411122233344455566", "", 1),
 		strings.Replace(whole, "1048576", "1048577", 1),
@@ -115,6 +114,19 @@ func TestDamagedIdentity(t *testing.T) {
 	store.Set(identityKey, []byte(strings.Replace(whole, "}", `,"later":[1]}`, 1)))
 	if _, err := Open(t.Context(), store, testSystem); err != nil {
 		t.Errorf("an unknown field is no damage: %v", err)
+	}
+}
+
+func TestIdentityOfAnotherCluster(t *testing.T) {
+	store := storagetest.NewMem()
+	store.Set(identityKey, []byte(`{"format":1,"system_identifier":"7","wal_segment_size":1048576,"postgresql_major":15}`))
+	_, openErr := Open(t.Context(), store, testSystem)
+	_, initErr := Init(t.Context(), store, testIdentity)
+	_, identifyErr := Identify(t.Context(), store)
+	for _, err := range []error{openErr, initErr, identifyErr} {
+		if !errors.Is(err, segment.ErrWrongCluster) {
+			t.Error(err)
+		}
 	}
 }
 
