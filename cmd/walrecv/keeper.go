@@ -138,11 +138,18 @@ func (k *archiveKeeper) attach(ctx context.Context) (*archive.Archive, error) {
 func (k *archiveKeeper) openArchive(ctx context.Context, used bool) (*archive.Archive, error) {
 	c := k.Cluster()
 	id := archive.Identity{SystemID: c.SystemID, SegmentSize: c.Size, Major: c.Major}
+	store := anchor(k.store, id)
 	if !used {
-		a, err := archive.Init(ctx, k.store, id)
+		a, err := archive.Init(ctx, store, id)
+		switch { // at the first start somebody looks on who can mend it
+		case errors.Is(err, local.ErrNoRoot):
+			return nil, fmt.Errorf("%w: create it, or correct --archive", err)
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+			return nil, err
+		}
 		return a, orUnreachable(err)
 	}
-	a, err := archive.Open(ctx, k.store, c.SystemID)
+	a, err := archive.Open(ctx, store, c.SystemID)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, local.ErrNoRoot):
 		return nil, &codedError{exitWrong, fmt.Errorf(
@@ -162,8 +169,7 @@ func orUnreachable(err error) error {
 	case err == nil,
 		errors.As(err, &damaged), errors.As(err, &format),
 		errors.Is(err, segment.ErrWrongCluster),
-		errors.Is(err, local.ErrNoRoot), errors.Is(err, local.ErrNoHardLinks),
-		errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		errors.Is(err, local.ErrNoHardLinks):
 		return err
 	}
 	return &unreachable{err}
