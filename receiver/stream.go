@@ -30,7 +30,7 @@ type stream struct {
 	size     segment.Size
 	deadline deadline
 	feedback *feedback
-	live     func() // called at the first sign that the server really streams
+	live     func() // called at the first sign that WAL comes and is taken
 	status   [copyStatusLen]byte
 }
 
@@ -172,8 +172,11 @@ func (s *stream) copyData(data []byte) error {
 		if err != nil {
 			return err
 		}
+		if err := s.walData(segment.LSN(m.WALStart), m.WALData); err != nil {
+			return err // with a full disk there is WAL, but no streaming
+		}
 		s.alive()
-		return s.walData(segment.LSN(m.WALStart), m.WALData)
+		return nil
 	case pglogrepl.PrimaryKeepaliveMessageByteID:
 		m, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
 		if err != nil {
