@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -282,4 +283,14 @@ func smallWith(t testing.TB, o pgtest.Options) *pgtest.Cluster {
 // forgetful are settings of a server that removes WAL as soon as it can.
 func forgetful() map[string]string {
 	return map[string]string{"wal_keep_size": "0", "min_wal_size": "2MB", "max_wal_size": "1GB", "wal_recycle": "off"}
+}
+
+// toolPath is where a program is.
+func toolPath(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("no %s: %v; get it with: tools/need %s", name, err, name)
+	}
+	return path
 }
