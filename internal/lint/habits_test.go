@@ -28,7 +28,6 @@ var skips = []string{"Skip", "Skipf", "SkipNow"}
 // the pause between two looks, and under synctest it takes no time: both are fine.
 func waitRule(s *source) (faults []string) {
 	var loops []ast.Node
-	_, virtual := s.imports["synctest"]
 	ast.Inspect(s.file, func(n ast.Node) bool {
 		if loop, ok := n.(*ast.ForStmt); ok && s.isTest() {
 			loops = append(loops, loop)
@@ -49,7 +48,7 @@ func waitRule(s *source) (faults []string) {
 			faults = append(faults, s.at(n.Pos())+": a test is not skipped; make it able to run or take it away")
 		}
 		looping := slices.ContainsFunc(loops, func(loop ast.Node) bool { return loop.Pos() < n.Pos() && n.End() <= loop.End() })
-		if from == "time" && sel.Sel.Name == "Sleep" && !looping && !virtual {
+		if from == "time" && sel.Sel.Name == "Sleep" && !looping && !s.virtual {
 			faults = append(faults, s.at(n.Pos())+": wait for what has to happen, not for some time")
 		}
 		return true

@@ -23,6 +23,10 @@ type source struct {
 	tokens  *token.FileSet
 	file    *ast.File
 	imports map[string]string // name in the file -> import path
+
+	// virtual: the tests of this package run with synctest, where time passes
+	// without anybody waiting for it.
+	virtual bool
 }
 
 // pkg returns the directory of the file, from the root of the module.
@@ -56,6 +60,7 @@ func parse(t *testing.T, name, text string) *source {
 		}
 		s.imports[local] = from
 	}
+	_, s.virtual = s.imports["synctest"]
 	return s
 }
 
@@ -90,6 +95,13 @@ func tree(t *testing.T) []*source {
 	}
 	if len(all) < 10 {
 		t.Fatalf("only %d files found below %s", len(all), root)
+	}
+	virtual := map[string]bool{}
+	for _, s := range all {
+		virtual[s.pkg()] = virtual[s.pkg()] || s.virtual
+	}
+	for _, s := range all {
+		s.virtual = virtual[s.pkg()] && s.isTest()
 	}
 	return all
 }
