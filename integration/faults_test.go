@@ -186,10 +186,10 @@ func emit(c *pgtest.Cluster, kb int) {
 func isWhole(t testing.TB, c *pgtest.Cluster, dir, end string) {
 	t.Helper()
 	names := sealedNames(t, dir)
-	sameAsServer(t, c, dir, 1)
-	for i, name := range names[1:] {
-		if before := names[i]; number(t, name) != number(t, before)+1 {
-			t.Errorf("hole between %s and %s", before, name)
+	sameAsServer(t, c, dir, 0)
+	for i, name := range names {
+		if i > 0 && number(t, name) != number(t, names[i-1])+1 {
+			t.Errorf("hole between %s and %s", names[i-1], name)
 		}
 	}
 	last := c.Query(fmt.Sprintf("select pg_walfile_name('%s')", end))
