@@ -11,9 +11,9 @@ import (
 )
 
 // walEnd is where the WAL in a file of full length ends, as far as that can be
-// told from its bytes and page headers: behind the last byte that is not zero, or
-// before it at a page that was never written, or that is from an earlier use of
-// the file, as the server leaves them. A page that is neither is a
+// told from its bytes and page headers: behind the last byte that is not zero, of
+// those in front of the first page that was never written, or that is from an
+// earlier use of the file, as the server leaves them. A page that is neither is a
 // segment.CorruptError. It is 0 for a file of zeros.
 func walEnd(r io.ReaderAt, n segment.Name, id segment.Identity) (int64, error) {
 	end, err := segment.ContentEnd(r, int64(id.Size))
@@ -38,7 +38,8 @@ func walEnd(r io.ReaderAt, n segment.Name, id segment.Identity) (int64, error) {
 	if !unused {
 		return 0, err
 	}
-	return corrupt.Offset, nil
+	// The page in front may be used in part only, with zeros behind.
+	return segment.ContentEnd(r, corrupt.Offset)
 }
 
 // unusedPage tells whether the page at an offset holds nothing of this segment:

@@ -142,11 +142,14 @@ func TestTailThatGrows(t *testing.T) {
 // A server leaves in its partials what the file held before.
 func TestPartialOfARecycledFile(t *testing.T) {
 	n := seg(1, 5)
+	const length = 4*testPage + 100
 	recycled := wal(seg(1, 2), full)
-	copy(recycled, wal(n, 5*testPage)[:5*testPage])
+	copy(recycled, wal(n, length)[:5*testPage]) // the server writes whole pages
 	bothModes(t, func(t *testing.T, w *world) {
 		w.putPartial(n, recycled)
-		w.wantBytes(n, wal(n, 5*testPage))
+		w.wantBytes(n, wal(n, length))
+		w.write("/data/pg_wal/"+name(n), wal(n, length+1))
+		w.want(name(n), CodeAbsent)
 	})
 }
 
@@ -267,6 +270,7 @@ func TestWALEnd(t *testing.T) {
 		{"behind a header", wal(n, 5*testPage+24), 5*testPage + 11, false}, // its last bytes are zeros
 		{"page lost", with(wal(n, full), func(d []byte) { clear(d[4*testPage : 5*testPage]) }), 4 * testPage, false},
 		{"recycled", with(wal(seg(3, 1), full), func(d []byte) { copy(d, wal(n, full)[:2*testPage]) }), 2 * testPage, false},
+		{"recycled, page half full", with(wal(seg(3, 1), full), func(d []byte) { copy(d, wal(n, testPage+99)[:2*testPage]) }), testPage + 99, false},
 		{"page of a later segment", with(wal(seg(3, 9), full), func(d []byte) { copy(d, wal(n, full)[:2*testPage]) }), 0, true},
 		{"first page lost", with(wal(n, full), func(d []byte) { clear(d[:testPage]) }), 0, true},
 		{"record goes on in a page of zeros", with(wal(n, 3*testPage), func(d []byte) {
