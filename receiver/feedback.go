@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -34,10 +35,13 @@ type feedback struct {
 	written segment.LSN
 	flushed segment.LSN
 	told    segment.LSN // the flush position sent last
-	asked   bool        // the server waits for a reply
-	askedAt segment.LSN // and wants this position in it
+	sent    time.Time   // when a status was sent last
 	ping    bool        // we want a sign of life
 	err     error
+
+	asked      bool        // the server waits for a reply
+	askedAt    segment.LSN // and wants this position in it
+	askedSince time.Time
 }
 
 // startFeedback begins to answer, with a first status at once.
@@ -52,7 +56,6 @@ func startFeedback(s *stream, at segment.LSN) *feedback {
 	if !s.o.Synchronous {
 		f.lazy = s.o.FlushInterval
 	}
-	notify(f.kick)
 	f.wg.Add(2)
 	go f.syncLoop()
 	go f.sendLoop()
@@ -98,7 +101,10 @@ func (f *feedback) wrote(pos segment.LSN, now bool) {
 // shutting down takes as a reason to ask again at once.
 func (f *feedback) replyAsked() {
 	f.mu.Lock()
-	f.asked, f.askedAt = true, f.written
+	if !f.asked {
+		f.asked, f.askedSince = true, time.Now()
+	}
+	f.askedAt = f.written
 	behind := f.flushed < f.written
 	f.mu.Unlock()
 	if behind {
@@ -157,38 +163,32 @@ func (f *feedback) linger() bool {
 
 func (f *feedback) sendLoop() {
 	defer f.wg.Done()
-	interval := f.interval
-	if interval == 0 {
-		interval = replyPatience
-	}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		due := false
 		select {
 		case <-f.kick:
-		case <-ticker.C:
-			due = true
+		case <-timer.C:
 		case <-f.stop:
 			return
 		}
-		write, flush, ping, ok := f.take(due)
-		if !ok {
-			continue
+		write, flush, ping, ok := f.take(time.Now())
+		if ok {
+			if err := f.send(write, flush, ping); err != nil {
+				f.failed(err)
+				return
+			}
 		}
-		if err := f.send(write, flush, ping); err != nil {
-			f.failed(err)
-			return
-		}
+		timer.Reset(f.wait(time.Now()))
 	}
 }
 
 // take decides whether a status is to be sent now, and marks it as sent.
-func (f *feedback) take(due bool) (write, flush segment.LSN, ping, ok bool) {
+func (f *feedback) take(now time.Time) (write, flush segment.LSN, ping, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	reply := f.asked && (due || f.flushed >= f.askedAt)
-	periodic := due && f.interval > 0
+	reply := f.asked && (f.flushed >= f.askedAt || now.Sub(f.askedSince) >= replyPatience)
+	periodic := f.interval > 0 && now.Sub(f.sent) >= f.interval
 	if !reply && !periodic && !f.ping && f.flushed == f.told {
 		return 0, 0, false, false
 	}
@@ -196,9 +196,23 @@ func (f *feedback) take(due bool) (write, flush segment.LSN, ping, ok bool) {
 	if reply {
 		f.asked = false
 	}
-	f.ping, f.told = false, f.flushed
+	f.ping, f.told, f.sent = false, f.flushed, now
 	// A sync may cover WAL that the reader has not told about yet.
 	return max(f.written, f.flushed), f.flushed, ping, true
+}
+
+// wait is how long nothing has to be sent, unless something happens.
+func (f *feedback) wait(now time.Time) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	wait := time.Duration(math.MaxInt64)
+	if f.interval > 0 {
+		wait = f.sent.Add(f.interval).Sub(now)
+	}
+	if f.asked {
+		wait = min(wait, f.askedSince.Add(replyPatience).Sub(now))
+	}
+	return max(wait, 0)
 }
 
 // notify leaves a signal in a channel of capacity one, unless one is there.
