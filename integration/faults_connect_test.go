@@ -98,6 +98,39 @@ func TestFaultsOfSlotCommands(t *testing.T) {
 	}
 }
 
+// receive has pg_receivewal's actions, too. A slot holds WAL back from its
+// creation on, which pg_receivewal's does not.
+func TestFaultsOfSlotActions(t *testing.T) {
+	for _, major := range pgtest.Versions(t) {
+		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
+			c := guarded(t, major)
+			receive := func(code int, text string, args ...string) {
+				t.Helper()
+				args = append([]string{"receive", "-d", c.ReplConn()}, args...)
+				expectEnd(t, pgtest.Command(t, pgtest.Build(t), args...).Start(), code, text)
+			}
+			receive(0, "", "-S", "mine", "--create-slot")
+			if got := c.Query("select slot_type || ' ' || (restart_lsn is not null) from pg_replication_slots where slot_name = 'mine'"); got != "physical true" {
+				t.Errorf("the slot is %s", got)
+			}
+			receive(1, "already exists", "-S", "mine", "--create-slot")
+			receive(0, "", "-S", "mine", "--create-slot", "--if-not-exists")
+			receive(2, "logical", "-S", "logical", "--create-slot", "--if-not-exists")
+			receive(0, "", "-S", "mine", "--drop-slot")
+			receive(1, "does not exist", "-S", "mine", "--drop-slot")
+			receive(2, `did you mean "pg_2"?`, "-S", "pg-2", "--create-slot")
+			receive(2, "cannot use --create-slot together with --drop-slot", "-S", "mine", "--create-slot", "--drop-slot")
+			receive(2, "--create-slot needs a slot", "--create-slot")
+			receive(2, "no target directory", "-S", "mine")
+			receive(2, "cannot use --synchronous together with --no-sync", "-D", "/tmp", "--synchronous", "--no-sync")
+			receive(2, "none", "-D", "/tmp", "-Z", "none:1")
+			if got := c.Query("select count(*) from pg_replication_slots"); got != "1" {
+				t.Errorf("%s slots are left, want the logical one", got)
+			}
+		})
+	}
+}
+
 // What may pass by itself is waited for, and told of once.
 func TestFaultsWaitedFor(t *testing.T) {
 	for _, major := range pgtest.Versions(t) {
