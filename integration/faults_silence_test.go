@@ -1,0 +1,151 @@
+package integration
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/pgtest"
+)
+
+// wire is a connection between a receiver and its server that can go dead: what
+// is sent is taken, and goes nowhere, as behind a firewall that has forgotten.
+type wire struct {
+	listener net.Listener
+	to       string
+
+	mu    sync.Mutex
+	conns []net.Conn
+	dead  bool
+}
+
+func newWire(t testing.TB, c *pgtest.Cluster) *wire {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{listener: listener, to: fmt.Sprintf("127.0.0.1:%d", c.Port)}
+	var done sync.WaitGroup
+	done.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			done.Go(func() { w.serve(client) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		w.mu.Lock()
+		for _, conn := range w.conns {
+			conn.Close()
+		}
+		w.mu.Unlock()
+		done.Wait()
+	})
+	return w
+}
+
+// args make a receiver use the wire.
+func (w *wire) args() []string {
+	_, port, _ := strings.Cut(w.listener.Addr().String(), ":")
+	return []string{"-p", port}
+}
+
+// die makes the connections that there are go dead, and only those.
+func (w *wire) die() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dead = true
+}
+
+func (w *wire) serve(client net.Conn) {
+	server, err := net.Dial("tcp", w.to)
+	if err != nil {
+		client.Close()
+		return
+	}
+	w.mu.Lock()
+	w.conns = append(w.conns, client, server)
+	w.dead = false
+	w.mu.Unlock()
+	var both sync.WaitGroup
+	both.Go(func() { w.copy(server, client) })
+	both.Go(func() { w.copy(client, server) })
+	both.Wait()
+}
+
+// copy moves bytes in one direction. A dead connection is not closed when one
+// side closes it: the other must find out by itself.
+func (w *wire) copy(to, from net.Conn) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		w.mu.Lock()
+		dead := w.dead
+		w.mu.Unlock()
+		if dead && err == nil {
+			continue
+		}
+		if err == nil {
+			_, err = to.Write(buf[:n])
+		}
+		if err != nil {
+			if !dead {
+				to.Close()
+			}
+			return
+		}
+	}
+}
+
+// A server that is not heard of any more is given up, and looked for again. The
+// limit is a minute, so it is reached in the long form only; the short one stops
+// the receiver meanwhile, which nothing may hold up.
+func TestFaultsSilence(t *testing.T) {
+	c := small(t, 15, map[string]string{"wal_sender_timeout": "5s"})
+	w := newWire(t, c)
+	r := fresh(t, c, append(w.args(), "-S", "walrecv", "--ensure-slot")...).start()
+	emit(c, 1500)
+	r.flushed()
+	w.die()
+	emit(c, 1500)
+	if !pgtest.Long() {
+		r.stop()
+		return
+	}
+	begin := time.Now()
+	r.WaitOutput("nothing was heard from the server for 1m0s", 2*time.Minute)
+	if d := time.Since(begin); d < 50*time.Second || d > 70*time.Second {
+		t.Errorf("the server was given up after %v", d)
+	}
+	r.streamsAgain(2)
+	r.flushed()
+	end := c.FlushLSN()
+	r.stop()
+	isWhole(t, c, r.spool, end)
+}
+
+// A receiver that hangs is given up by the server. When it goes on, it finds
+// that out, and takes up the slot again.
+func TestFaultsReceiverHangs(t *testing.T) {
+	c := small(t, 15, map[string]string{"wal_sender_timeout": "1s"})
+	r := fresh(t, c, "-S", "walrecv", "--ensure-slot").start()
+	emit(c, 1500)
+	r.flushed()
+	r.Signal(syscall.SIGSTOP)
+	emit(c, 1500)
+	c.WaitFor("select count(*) from pg_stat_replication", "0", patience)
+	r.Signal(syscall.SIGCONT)
+	r.streamsAgain(2)
+	r.flushed()
+	end := c.FlushLSN()
+	r.stop()
+	isWhole(t, c, r.spool, end)
+}
