@@ -130,6 +130,7 @@ func baseSettings() map[string]string {
 		"log_line_prefix":            "%m [%p] %q%a ",
 		"log_replication_commands":   "on",
 		"log_checkpoints":            "on",
+		"password_encryption":        "scram-sha-256", // 13 would choose md5
 		"log_timezone":               "UTC",
 		"timezone":                   "UTC",
 	}
