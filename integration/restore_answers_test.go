@@ -79,7 +79,6 @@ func troubles() []trouble {
 				if err := os.Mkdir(path, 0o755); err != nil {
 					t.Fatal(err)
 				}
-				t.Cleanup(func() { os.RemoveAll(path + ".good") })
 			})},
 		{name: "the archive is gone", code: "201", says: "is not there", spoil: swap(
 			func(l *lineage) string { return l.wal.dir }, func(*testing.T, string) {})},

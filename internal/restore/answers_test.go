@@ -63,13 +63,13 @@ func TestAnswers(t *testing.T) {
 		}, {
 			name: "archive of another cluster", file: name(wanted),
 			setup: func(w *world) {
-				w.store.Delete(context.Background(), identityKey)
+				w.must(w.store.Delete(w.t.Context(), identityKey))
 				w.archiveOf(otherSystem)
 			},
 			recovery: CodeMisconfigured, standby: CodeMisconfigured, message: "7710755342863415828",
 		}, {
 			name: "no identity", file: name(wanted),
-			setup:    func(w *world) { w.store.Delete(context.Background(), identityKey) },
+			setup:    func(w *world) { w.must(w.store.Delete(w.t.Context(), identityKey)) },
 			recovery: CodeMisconfigured, standby: CodeAbsent, message: "is it mounted", noted: true,
 		}, {
 			name: "archive directory is missing", file: name(wanted),
@@ -106,7 +106,7 @@ func TestAnswers(t *testing.T) {
 			name: "truncated history", file: "00000002.history",
 			setup: func(w *world) {
 				text := history(1, at(5, 100))
-				w.store.Set(historyKey(2), []byte(text[:len(text)-4]))
+				w.store.Set(historyKey, []byte(text[:len(text)-4]))
 			},
 			recovery: CodeDamaged, standby: CodeAbsent, message: "the last line does not end", noted: true,
 		}, {

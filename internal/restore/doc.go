@@ -31,7 +31,9 @@
 // it leaves there. The highest timeline in pg_wal that descends from the asked
 // one is taken for the target: among siblings PostgreSQL goes for the newest, and
 // it never fetches the history of one that is above its target. Histories that
-// contradict each other about a common ancestor count as damage.
+// contradict each other about a common ancestor count as damage. A standby that
+// was told to stay on a timeline, and streams from a primary that has left it,
+// gets the histories from there all the same: it is given nothing beyond the fork.
 //
 // # Partials
 //

@@ -1,6 +1,8 @@
 package restore
 
 import (
+	"slices"
+
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -25,7 +27,7 @@ func (c *call) leaves(a *attempt, n segment.Name) (segment.LSN, finding) {
 	if f.err != nil {
 		return 0, f
 	}
-	return limit, c.settleSegments(a, n)
+	return limit, c.settleSegments(a, n, local.sound)
 }
 
 // settleAll deals with a note that could not be read. Every later timeline that
@@ -85,10 +87,11 @@ func (c *call) settleHistories(a *attempt, n segment.Name, limit segment.LSN) (s
 	return limit, finding{}
 }
 
-// settleSegments looks again for the noted segments that come before n.
-func (c *call) settleSegments(a *attempt, n segment.Name) finding {
+// settleSegments looks again for the noted segments that come before n. local are
+// the histories in pg_wal above n's timeline.
+func (c *call) settleSegments(a *attempt, n segment.Name, local []segment.History) finding {
 	for _, m := range c.note.before(n, c.size) {
-		if c.unrelated(a, m.Timeline, n.Timeline) {
+		if c.unrelated(a, m.Timeline, n.Timeline, local) {
 			continue
 		}
 		if f := c.settleSegment(a, m); f.err != nil {
@@ -115,7 +118,11 @@ func (c *call) settleSegment(a *attempt, m segment.Name) finding {
 
 // unrelated tells whether it is known that timeline t does not descend from
 // ancestor.
-func (c *call) unrelated(a *attempt, t, ancestor segment.TimelineID) bool {
+func (c *call) unrelated(a *attempt, t, ancestor segment.TimelineID, local []segment.History) bool {
+	i := slices.IndexFunc(local, func(h segment.History) bool { return h.Timeline == t })
+	if i >= 0 {
+		return !local[i].Contains(ancestor)
+	}
 	var ignored troubles
 	data, err := c.history(a, t, &ignored)
 	if err != nil {

@@ -110,7 +110,7 @@ func TestHistoryOnTheMove(t *testing.T) {
 			ops := 0
 			step := func() {
 				if ops++; ops == k {
-					w.store.Set(historyKey(2), []byte(text))
+					w.store.Set(historyKey, []byte(text))
 					w.remove("/spool/" + file)
 				}
 			}

@@ -295,9 +295,17 @@ func TestCovers(t *testing.T) {
 		end, until int64
 		want       bool
 	}{
-		{0, 0, true}, {0, 1, false}, {1, 1, true}, {1, testPage, true}, {0, testPage, false},
-		{testPage, testPage, true}, {testPage, testPage + 1, false}, {testPage + 1, testPage + 1, true},
-		{testPage + 1, 2 * testPage, true}, {full, full, true}, {full - testPage, full, false},
+		{0, 0, true},
+		{0, 1, false},
+		{1, 1, true},
+		{1, testPage, true},
+		{0, testPage, false},
+		{testPage, testPage, true},
+		{testPage, testPage + 1, false},
+		{testPage + 1, testPage + 1, true},
+		{testPage + 1, 2 * testPage, true},
+		{full, full, true},
+		{full - testPage, full, false},
 	} {
 		if got := covers(tt.end, tt.until); got != tt.want {
 			t.Errorf("WAL up to %d covers %d: %v", tt.end, tt.until, got)
@@ -312,8 +320,11 @@ func TestDifference(t *testing.T) {
 		n    int64
 		want int64
 	}{
-		{nil, nil, 0, 0}, {nil, long, 5, 0}, {long, nil, 5, 0},
-		{long, long, 3 * chunkLen, 3 * chunkLen}, {long, long[:chunkLen+7], 3 * chunkLen, chunkLen + 7},
+		{nil, nil, 0, 0},
+		{nil, long, 5, 0},
+		{long, nil, 5, 0},
+		{long, long, 3 * chunkLen, 3 * chunkLen},
+		{long, long[:chunkLen+7], 3 * chunkLen, chunkLen + 7},
 		{long[:9], long[:9], 20, 9},
 		{long, append(slices.Clone(long[:2*chunkLen-1]), 2), 2 * chunkLen, 2*chunkLen - 1},
 		{long, append(slices.Clone(long[:2*chunkLen-1]), 2), 2*chunkLen - 1, 2*chunkLen - 1},
