@@ -1,0 +1,59 @@
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/walrecv/walrecv/internal/pgtest"
+)
+
+// TestPgRewind: pg_rewind runs restore_command from elsewhere, with an absolute
+// path that ends in the segment's own name, and on a data directory that is
+// neither a standby nor in recovery. It needs WAL of the abandoned branch.
+func TestPgRewind(t *testing.T) {
+	const major = 15 // of pg_rewind
+	old := pgtest.New(t, pgtest.Options{
+		Major: major, WALSegmentSize: 1 << 20,
+		Settings: map[string]string{"wal_keep_size": "1GB", "max_wal_size": "2GB", "autovacuum": "off", "wal_log_hints": "on"},
+	})
+	old.Start()
+	old.Exec("create table mark(name text primary key)")
+	w := newWAL(t, old)
+	first := walFile(old)
+	standby := old.Standby(t, quick)
+	mark(old, "common")
+	old.Exec("checkpoint")
+	follows(standby, "common")
+	disconnect(standby)
+	standby.Promote()
+	mark(standby, "child")
+	mark(old, "abandoned")
+	fill(old, 3)
+	last := old.SwitchWAL()
+	w.put(old, w.segments(first, last)...)
+	old.Set(w.settings("--retry-for", "1s"))
+	old.Stop(pgtest.Fast)
+	standby.Stop(pgtest.Fast)
+	for _, name := range w.segments(first, last) {
+		if err := os.Remove(old.WALFile(name)); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	code, out, errOut := pgtest.Run(t, pgtest.Client(t, "pg_rewind"), "--restore-target-wal",
+		"--target-pgdata", old.DataDir, "--source-pgdata", standby.DataDir)
+	if code != 0 {
+		t.Fatalf("pg_rewind ended with %d:\n%s%s", code, out, errOut)
+	}
+	// The configuration came along from the other server.
+	old.Set(with(w.settings(), "primary_conninfo", standby.SocketConn("replication")))
+	signal := filepath.Join(old.DataDir, string(pgtest.StandbySignal))
+	if err := os.WriteFile(signal, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Give(t, signal)
+	standby.Start()
+	old.Start()
+	follows(old, "child common")
+	checkHeapAndIndexes(t, standby)
+}
