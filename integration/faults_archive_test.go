@@ -37,6 +37,16 @@ func archivedNames(t testing.TB, c *pgtest.Cluster, archive string) []string {
 	return names
 }
 
+// archived waits until as many segments are archived as there are from one to
+// another: several are on their way at once, so the last may be there first.
+func archived(t testing.TB, c *pgtest.Cluster, archive, first, last string) {
+	t.Helper()
+	want := number(t, last) - number(t, first) + 1
+	pgtest.Eventually(t, patience, func() bool {
+		return uint64(len(archivedNames(t, c, archive))) >= want
+	}, "the segments from %s to %s are not all archived", first, last)
+}
+
 // archiveIsWhole checks, without walrecv, that an archive has every segment from
 // one to another, and that each is the server's.
 func archiveIsWhole(t testing.TB, c *pgtest.Cluster, archive, first, last string) {
@@ -76,6 +86,7 @@ func firstOf(t testing.TB, r *receiver) string {
 // An archive that is not this cluster's, or is none, is refused at the start.
 // Nothing is written to it.
 func TestFaultsArchiveRefused(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	id := c.SystemID()
 	identity := func(id string, size int) []byte {
@@ -144,6 +155,7 @@ func TestFaultsArchiveRefused(t *testing.T) {
 // A spool that has used an archive does not take another place for it: an
 // unmounted disk, a mistyped path.
 func TestFaultsArchiveUnmounted(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	archive := newDir(t)
 	r := archiver(t, c, newDir(t), archive).start()
@@ -178,6 +190,7 @@ func TestFaultsArchiveUnmounted(t *testing.T) {
 // directory. Nothing must be written to that, since it would be hidden when the
 // disk is back, and nothing must leave the spool.
 func TestFaultsArchiveUnmountedMeanwhile(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	archive := newDir(t)
 	r := archiver(t, c, newDir(t), archive).start()
@@ -208,6 +221,7 @@ func TestFaultsArchiveUnmountedMeanwhile(t *testing.T) {
 
 // An archive that cannot be used for a while holds nothing up but itself.
 func TestFaultsArchiveOutage(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	archive := newDir(t)
 	spool := newDir(t)
@@ -239,10 +253,7 @@ func TestFaultsArchiveOutage(t *testing.T) {
 	chmod(t, wal, 0o700)
 	last := c.SwitchWAL()
 	r.flushed()
-	pgtest.Eventually(t, patience, func() bool {
-		names := archivedNames(t, c, archive)
-		return names[len(names)-1] == last
-	}, "%s is not archived", last)
+	archived(t, c, archive, first, last)
 	r.stop()
 	archiveIsWhole(t, c, archive, first, last)
 }
@@ -250,6 +261,7 @@ func TestFaultsArchiveOutage(t *testing.T) {
 // The whole spool is lost. What was archived is not streamed again, and what was
 // not is.
 func TestFaultsSpoolLost(t *testing.T) {
+	t.Parallel()
 	for _, major := range pgtest.Versions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			c := small(t, major, nil)
@@ -280,6 +292,7 @@ func TestFaultsSpoolLost(t *testing.T) {
 // What somebody else archived under a segment's name stays, and ends the
 // receiver.
 func TestFaultsArchiveConflict(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	archive := newDir(t)
 	r := archiver(t, c, newDir(t), archive).start()

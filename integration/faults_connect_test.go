@@ -31,6 +31,7 @@ func guarded(t *testing.T, major int) *pgtest.Cluster {
 // What an operator has to mend ends the receiver at its start, with the reason
 // and the remedy in one line.
 func TestFaultsRefusedAtStart(t *testing.T) {
+	t.Parallel()
 	for _, major := range pgtest.Versions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			c := guarded(t, major)
@@ -67,6 +68,7 @@ func TestFaultsRefusedAtStart(t *testing.T) {
 
 // Commands about slots say what is wrong, too.
 func TestFaultsOfSlotCommands(t *testing.T) {
+	t.Parallel()
 	for _, major := range pgtest.Versions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			c := guarded(t, major)
@@ -101,6 +103,7 @@ func TestFaultsOfSlotCommands(t *testing.T) {
 // receive has pg_receivewal's actions, too. A slot holds WAL back from its
 // creation on, which pg_receivewal's does not.
 func TestFaultsOfSlotActions(t *testing.T) {
+	t.Parallel()
 	for _, major := range pgtest.Versions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			c := guarded(t, major)
@@ -133,6 +136,7 @@ func TestFaultsOfSlotActions(t *testing.T) {
 
 // What may pass by itself is waited for, and told of once.
 func TestFaultsWaitedFor(t *testing.T) {
+	t.Parallel()
 	for _, major := range pgtest.Versions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			c := pgtest.New(t, pgtest.Options{Major: major, WALSegmentSize: fileSize, Settings: map[string]string{
@@ -175,6 +179,7 @@ func TestFaultsWaitedFor(t *testing.T) {
 
 // A slot in use at the start.
 func TestFaultsSlotInUse(t *testing.T) {
+	t.Parallel()
 	for _, major := range pgtest.Versions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			c := small(t, major, nil)
@@ -193,6 +198,7 @@ func TestFaultsSlotInUse(t *testing.T) {
 // What ends a receiver at its start is waited for once it has streamed: it has
 // worked, so it may work again.
 func TestFaultsAfterStreaming(t *testing.T) {
+	t.Parallel()
 	c := guarded(t, 15)
 	r := fresh(t, c, "-w", "-v", "-d", fmt.Sprintf("host=127.0.0.1 port=%d user=secret password=right", c.Port), "-S", "walrecv", "--ensure-slot").start()
 	r.flushed()
@@ -220,6 +226,7 @@ func TestFaultsAfterStreaming(t *testing.T) {
 }
 
 func TestFaultsServerTooOld(t *testing.T) {
+	t.Parallel()
 	s := fakepg.New(fakepg.Config{Version: "12.22", Slots: map[string]fakepg.Slot{"walrecv": {}}})
 	defer s.Close()
 	address, err := s.Listen()

@@ -96,6 +96,7 @@ func oneOf(t testing.TB, paths ...string) []byte {
 // With a full disk nothing is acknowledged that is not there, it is told of
 // once, and streaming goes on by itself when there is room.
 func TestFaultsDiskFull(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	t.Run("in memory", func(t *testing.T) { fullMemory(t, c.With(t)) })
 	if !canMount(t) {
@@ -135,6 +136,7 @@ func TestFaultsDiskFull(t *testing.T) {
 
 // A full disk under the archive alone holds up the archive alone.
 func TestFaultsArchiveDiskFull(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	archive := newDir(t)
 	r := archiver(t, c, newDir(t), archive)
@@ -161,10 +163,7 @@ func TestFaultsArchiveDiskFull(t *testing.T) {
 	}
 	mend()
 	last := c.SwitchWAL()
-	pgtest.Eventually(t, patience, func() bool {
-		names := archivedNames(t, c, archive)
-		return len(names) > 0 && names[len(names)-1] == last
-	}, "%s is not archived", last)
+	archived(t, c, archive, first, last)
 	archiveIsWhole(t, c, archive, first, last)
 	r.stop()
 }
@@ -172,6 +171,7 @@ func TestFaultsArchiveDiskFull(t *testing.T) {
 // After a failed sync the state of the disk is unknown: the process ends, and
 // acknowledges nothing from then on.
 func TestFaultsSyncFails(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	for _, mode := range []string{"--flush-interval=50ms", "--synchronous"} {
 		t.Run(mode, func(t *testing.T) {

@@ -67,6 +67,7 @@ func decompressed(t testing.TB, tool, file string) []byte {
 // Partials are not compressed, so that nothing of them is ever streamed twice
 // into one file.
 func TestFaultsCompression(t *testing.T) {
+	t.Parallel()
 	for _, major := range pgtest.Versions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			c := small(t, major, nil)
@@ -97,6 +98,7 @@ func TestFaultsCompression(t *testing.T) {
 // The newest segment is what everything before it rests on: if it was compressed
 // and is damaged, it is streamed again.
 func TestFaultsCompressedDamaged(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	for suffix, tool := range decompressors {
 		for name, damage := range map[string]func(t testing.TB, file string){
@@ -134,6 +136,7 @@ func TestFaultsCompressedDamaged(t *testing.T) {
 // A compressed segment whose plain file was not removed yet, as a crash leaves
 // it, and one that is half written.
 func TestFaultsCompressionInterrupted(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	spool := newDir(t)
 	for range 4 {
@@ -158,6 +161,7 @@ func TestFaultsCompressionInterrupted(t *testing.T) {
 
 // Files have the permissions of the server's own.
 func TestFaultsModes(t *testing.T) {
+	t.Parallel()
 	for _, group := range []bool{false, true} {
 		want := fs.FileMode(0o600)
 		if group {
@@ -185,6 +189,7 @@ func TestFaultsModes(t *testing.T) {
 // promotion. The end of the old timeline, the begin of the new one and its
 // history are there.
 func TestFaultsPromotion(t *testing.T) {
+	t.Parallel()
 	for _, major := range pgtest.Versions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			primary := small(t, major, nil)

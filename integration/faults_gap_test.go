@@ -40,6 +40,7 @@ func dropSlot(c *pgtest.Cluster, slot string) {
 // WAL that the server no longer has is a gap, whatever the reason, and a gap is
 // refused. Nothing beyond it is kept.
 func TestFaultsGap(t *testing.T) {
+	t.Parallel()
 	for _, major := range pgtest.Versions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			settings := forgetful()

@@ -109,6 +109,7 @@ func (w *wire) copy(to, from net.Conn) {
 // limit is a minute, so it is reached in the long form only; the short one stops
 // the receiver meanwhile, which nothing may hold up.
 func TestFaultsSilence(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, map[string]string{"wal_sender_timeout": "5s"})
 	w := newWire(t, c)
 	r := fresh(t, c, append(w.args(), "-S", "walrecv", "--ensure-slot")...).start()
@@ -135,6 +136,7 @@ func TestFaultsSilence(t *testing.T) {
 // A receiver that hangs is given up by the server. When it goes on, it finds
 // that out, and takes up the slot again.
 func TestFaultsReceiverHangs(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, map[string]string{"wal_sender_timeout": "1s"})
 	r := fresh(t, c, "-S", "walrecv", "--ensure-slot").start()
 	emit(c, 1500)

@@ -29,6 +29,7 @@ func usedBy(t *testing.T, c *pgtest.Cluster, r *receiver) *receiver {
 
 // A directory that cannot be used is refused, before anything in it changes.
 func TestFaultsSpoolRefused(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	other := smallWith(t, pgtest.Options{Major: 15, Fresh: true})
 	refused := func(t *testing.T, r *receiver, code int, texts ...string) {
@@ -94,6 +95,7 @@ func TestFaultsSpoolRefused(t *testing.T) {
 // Whatever became of the files of a spool, as long as the server has the WAL
 // there is no hole afterwards, and what is there is the server's.
 func TestFaultsSpoolMended(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	// Each gets the newest complete segment, the one before it, and the partial.
 	for _, tc := range []struct {
@@ -154,6 +156,7 @@ func TestFaultsSpoolMended(t *testing.T) {
 // A server that was put back to an earlier state is refused as long as it ends
 // before what it had sent. Later its WAL is another one: the old is kept.
 func TestFaultsServerPutBack(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	r := fresh(t, c, "-S", "walrecv", "--ensure-slot").start()
 	emit(c, 1500)
@@ -206,6 +209,7 @@ func newTimeline(t testing.TB, c *pgtest.Cluster) {
 
 // Two branches under one timeline's number do not mix.
 func TestFaultsHistoryConflict(t *testing.T) {
+	t.Parallel()
 	c := small(t, 15, nil)
 	archive := newDir(t)
 	spooled := used(t, c, "-S", "walrecv", "--ensure-slot")
