@@ -88,6 +88,29 @@ func TestSlots(t *testing.T) {
 	})
 }
 
+// Before 15 a walsender does not tell about slots, and an ordinary connection is
+// not always to be had: fakepg has none.
+func TestSlotsOfOldServers(t *testing.T) {
+	r := newRig(t, fakepg.Config{Version: "14.9", End: 2*mib + 5})
+	r.o.Slot = "new"
+	r.start()
+	var gap *receiver.GapError
+	if err := r.wait(); !errors.Is(err, receiver.ErrSlotMissing) || errors.As(err, &gap) {
+		t.Errorf("missing, with nothing held: %v", err)
+	}
+	if !strings.Contains(r.logs.String(), "where the replication slot begins is not known") {
+		t.Error("no warning about the unknown position")
+	}
+	r.o.EnsureSlot = true
+	r.fill(2*mib + 5)
+	r.fill(2*mib + 5) // and it is found the next time
+	r.o.Slot, r.o.EnsureSlot = "other", false
+	r.start()
+	if err := r.wait(); !errors.As(err, &gap) {
+		t.Errorf("missing, with WAL held: %v", err)
+	}
+}
+
 func TestRefusesAnotherServer(t *testing.T) {
 	r := newRig(t, fakepg.Config{End: 4*mib + 100})
 	r.fill(4*mib + 100)

@@ -161,28 +161,59 @@ func (s *session) checkSlot(ctx context.Context) error {
 	s.slot, err = ReadSlot(ctx, s.conn, s.r.o.Conn, name, s.server.Major)
 	switch {
 	case errors.Is(err, ErrSlotMissing) && s.r.o.EnsureSlot:
-		if !s.held.Empty() {
-			s.r.log.Warn("the replication slot was missing: the server may have removed WAL meanwhile", "slot", name)
-		}
-		if err := CreateSlot(ctx, s.conn, name, s.server.Major, true); err != nil {
-			return err
-		}
-		s.r.log.Info("created replication slot", "slot", name)
-		s.slot, err = ReadSlot(ctx, s.conn, s.r.o.Conn, name, s.server.Major)
-		return err
-	case errors.Is(err, ErrSlotMissing) && !s.held.Empty() && !s.r.streamed:
-		return &GapError{At: s.resumeOrServer(), Err: fmt.Errorf("%w; --ensure-slot creates it and goes on if that WAL is still there", err)}
-	case errors.Is(err, ErrSlotMissing):
-		return fmt.Errorf("%w; create it with: walrecv slot create %s, or with --ensure-slot", err, name)
+		return s.createSlot(ctx)
 	case err != nil:
-		return err
+		return s.explainSlot(err)
+	case !s.slot.Known:
+		return s.unknownSlot(ctx)
 	case s.slot.Lost && s.held.Empty():
 		return slotLost(name)
 	}
-	if s.slot.Known && s.slot.RestartLSN == 0 && !s.held.Empty() {
+	if s.slot.RestartLSN == 0 && !s.held.Empty() {
 		s.r.log.Warn("the replication slot holds no WAL back: it was invalidated, or created without reserving WAL", "slot", name)
 	}
 	return nil
+}
+
+// createSlot creates a slot that is missing.
+func (s *session) createSlot(ctx context.Context) error {
+	name := s.r.o.Slot
+	if !s.held.Empty() {
+		s.r.log.Warn("the replication slot was missing: the server may have removed WAL meanwhile", "slot", name)
+	}
+	if err := CreateSlot(ctx, s.conn, name, s.server.Major, true); err != nil {
+		return err
+	}
+	s.r.log.Info("created replication slot", "slot", name)
+	var err error
+	s.slot, err = ReadSlot(ctx, s.conn, s.r.o.Conn, name, s.server.Major)
+	return err
+}
+
+// unknownSlot is for servers before 15 that let us in for replication only.
+func (s *session) unknownSlot(ctx context.Context) error {
+	if s.held.Empty() {
+		s.r.log.Warn("where the replication slot begins is not known, so streaming begins at the server's current position: "+
+			"a server before 15 tells only over an ordinary connection, which needs a line in pg_hba.conf for database "+sqlDatabase,
+			"slot", s.r.o.Slot)
+	}
+	if !s.r.o.EnsureSlot {
+		return nil // START tells if it is missing
+	}
+	return CreateSlot(ctx, s.conn, s.r.o.Slot, s.server.Major, true)
+}
+
+// explainSlot says what a missing slot means for what is held. Once it has
+// streamed, the receiver waits for whoever puts the slot back.
+func (s *session) explainSlot(err error) error {
+	switch {
+	case !errors.Is(err, ErrSlotMissing):
+		return err
+	case !s.held.Empty() && !s.r.streamed:
+		return &GapError{At: s.resumeOrServer(), Err: fmt.Errorf("%w; --ensure-slot creates it and goes on if that WAL is still there", err)}
+	default:
+		return fmt.Errorf("%w; create it with: walrecv slot create %s, or with --ensure-slot", err, s.r.o.Slot)
+	}
 }
 
 // startPosition is where streaming begins. The slot counts only where nothing
@@ -261,8 +292,8 @@ func (s *session) explain(err error, at segment.Position) error {
 	// Servers from 16 on refuse a slot that was invalidated.
 	refused := pgErr.Code == codeNotInPrerequisiteState && s.slot.Known && s.slot.RestartLSN == 0 && s.r.o.Slot != ""
 	switch {
-	case pgErr.Code == codeObjectInUse:
-		return slotError("use", s.r.o.Slot, err)
+	case pgErr.Code == codeObjectInUse, pgErr.Code == codeUndefinedObject && s.r.o.Slot != "":
+		return s.explainSlot(slotError("use", s.r.o.Slot, err))
 	case s.held.Empty() && refused:
 		return slotLost(s.r.o.Slot)
 	case !s.held.Empty() && (refused || pgErr.Code == codeUndefinedFile):
