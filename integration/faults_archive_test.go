@@ -289,6 +289,41 @@ func TestFaultsSpoolLost(t *testing.T) {
 	}
 }
 
+// A read-only disk under an archive is waited for, once the archive is in use.
+func TestFaultsArchiveReadOnly(t *testing.T) {
+	t.Parallel()
+	if !canMount(t) {
+		return // permissions do the same, see TestFaultsArchiveRefused and TestFaultsArchiveOutage
+	}
+	c := small(t, 15, nil)
+	archive := newDir(t)
+	readOnly := func(r *receiver) {
+		script := fmt.Sprintf("set -e; mount --bind %[1]s %[1]s; mount -o remount,bind,ro %[1]s; exec \"$@\"", archive)
+		args := append([]string{"-Urm", "sh", "-c", script, "sh", r.bin}, r.args...)
+		r.Process = pgtest.Command(t, toolPath(t, "unshare"), args...).Start()
+	}
+	r := archiver(t, c, newDir(t), archive)
+	readOnly(r)
+	r.ended(1, "read-only file system", c.SystemID())
+	r.start()
+	first := firstOf(t, r)
+	emit(c, 1500)
+	r.flushed()
+	r.stop()
+	readOnly(r)
+	r.streams()
+	emit(c, 2500)
+	r.flushed()
+	pgtest.Eventually(t, patience, func() bool { return len(r.alarms("read-only file system")) > 0 }, "no alarm about the archive")
+	r.stop()
+	r.start()
+	last := c.SwitchWAL()
+	r.flushed()
+	archived(t, c, archive, first, last)
+	r.stop()
+	archiveIsWhole(t, c, archive, first, last)
+}
+
 // What somebody else archived under a segment's name stays, and ends the
 // receiver.
 func TestFaultsArchiveConflict(t *testing.T) {
@@ -299,19 +334,27 @@ func TestFaultsArchiveConflict(t *testing.T) {
 	emit(c, 1500)
 	r.flushed()
 	pgtest.Eventually(t, patience, func() bool { return len(archivedNames(t, c, archive)) > 0 }, "nothing is archived")
-	theirs := inArchive(c, archive, "wal", "00000001", archivedNames(t, c, archive)[0]+".zst")
-	current := c.Query("select pg_walfile_name(pg_current_wal_lsn())")
-	ours := inArchive(c, archive, "wal", "00000001", current+".zst")
-	content := readFile(t, theirs)
-	writeFile(t, ours, content)
-	emit(c, 1500)
-	r.ended(4, current+".zst", "another content", "another server or archiver writes there")
-	if !bytes.Equal(readFile(t, ours), content) {
-		t.Error("the other object was replaced")
+	theirs := readFile(t, inArchive(c, archive, "wal", "00000001", archivedNames(t, c, archive)[0]+".zst"))
+	// plant puts an object where the current segment belongs, and goes on.
+	plant := func(content []byte, code int, texts ...string) string {
+		current := c.Query("select pg_walfile_name(pg_current_wal_lsn())")
+		ours := inArchive(c, archive, "wal", "00000001", current+".zst")
+		writeFile(t, ours, content)
+		emit(c, 1500)
+		r.ended(code, append(texts, current+".zst")...)
+		if !bytes.Equal(readFile(t, ours), content) {
+			t.Error("the other object was replaced")
+		}
+		if names := sealedNames(t, r.spool); len(names) == 0 || names[0] > current {
+			t.Errorf("the segment is not in the spool: %v", names)
+		}
+		return ours
 	}
-	if names := sealedNames(t, r.spool); len(names) == 0 || names[0] > current {
-		t.Errorf("the segment is not in the spool: %v", names)
-	}
+	there := plant(theirs, 4, "another content", "another server or archiver writes there")
+	remove(t, there) // as an operator does, once it is clear whose it is
+	r.start()
+	r.flushed()
+	plant(theirs[:len(theirs)/2], 1, "damaged")
 }
 
 func rename(t testing.TB, from, to string) {

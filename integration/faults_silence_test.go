@@ -52,6 +52,16 @@ func newWire(t testing.TB, c *pgtest.Cluster) *wire {
 	return w
 }
 
+// leadTo makes the wire lead to another server, and cuts what there is.
+func (w *wire) leadTo(c *pgtest.Cluster) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.to = fmt.Sprintf("127.0.0.1:%d", c.Port)
+	for _, conn := range w.conns {
+		conn.Close()
+	}
+}
+
 // args make a receiver use the wire.
 func (w *wire) args() []string {
 	_, port, _ := strings.Cut(w.listener.Addr().String(), ":")
@@ -66,7 +76,10 @@ func (w *wire) die() {
 }
 
 func (w *wire) serve(client net.Conn) {
-	server, err := net.Dial("tcp", w.to)
+	w.mu.Lock()
+	to := w.to
+	w.mu.Unlock()
+	server, err := net.Dial("tcp", to)
 	if err != nil {
 		client.Close()
 		return
@@ -150,4 +163,24 @@ func TestFaultsReceiverHangs(t *testing.T) {
 	end := c.FlushLSN()
 	r.stop()
 	isWhole(t, c, r.spool, end)
+}
+
+// Behind an address there is suddenly another server: not for a moment is its
+// WAL taken.
+func TestFaultsServerReplaced(t *testing.T) {
+	t.Parallel()
+	c := small(t, 15, nil)
+	other := smallWith(t, pgtest.Options{Major: 15, Fresh: true})
+	emit(other, 3000)
+	w := newWire(t, c)
+	r := fresh(t, c, append(w.args(), "-S", "walrecv", "--ensure-slot")...).start()
+	emit(c, 1500)
+	r.flushed()
+	end := c.FlushLSN()
+	w.leadTo(other)
+	r.ended(4, c.SystemID(), other.SystemID(), "another cluster")
+	isWhole(t, c, r.spool, end)
+	if got := other.Query("select count(*) from pg_replication_slots"); got != "0" {
+		t.Error("a slot was made on the wrong server")
+	}
 }
