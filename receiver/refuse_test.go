@@ -120,7 +120,8 @@ func TestRefusesAnotherServer(t *testing.T) {
 	}{
 		"another cluster": {fakepg.Config{SystemID: 4711, End: 4*mib + 100}, segment.ErrWrongCluster},
 		"another segment size": {
-			fakepg.Config{SegmentSize: 2 * mib, End: 4*mib + 100}, segment.ErrWrongCluster},
+			fakepg.Config{SegmentSize: 2 * mib, End: 4*mib + 100}, segment.ErrWrongCluster,
+		},
 		"an earlier state of the same cluster": {fakepg.Config{End: 4*mib + 50}, segment.ErrBranch},
 	} {
 		t.Run(name, func(t *testing.T) {
