@@ -25,10 +25,7 @@ func (r *Receiver) session(ctx context.Context) (streamed bool, err error) {
 	if err := s.prepare(ctx); err != nil {
 		return false, err
 	}
-	start, err := s.startPosition()
-	if err != nil {
-		return false, err
-	}
+	start := s.startPosition()
 	if err := s.keepHistories(2, start.Timeline); err != nil {
 		return false, err
 	}
@@ -210,7 +207,7 @@ func (s *session) explainSlot(err error) error {
 	case !errors.Is(err, ErrSlotMissing):
 		return err
 	case !s.held.Empty() && !s.r.streamed:
-		return &GapError{At: s.resumeOrServer(), Err: fmt.Errorf("%w; --ensure-slot creates it and goes on if that WAL is still there", err)}
+		return &GapError{At: s.startPosition(), Err: fmt.Errorf("%w; --ensure-slot creates it and goes on if that WAL is still there", err)}
 	default:
 		return fmt.Errorf("%w; create it with: walrecv slot create %s, or with --ensure-slot", err, s.r.o.Slot)
 	}
@@ -218,11 +215,11 @@ func (s *session) explainSlot(err error) error {
 
 // startPosition is where streaming begins. The slot counts only where nothing
 // is held: its position says what the server keeps, not what was received.
-func (s *session) startPosition() (segment.Position, error) {
+func (s *session) startPosition() segment.Position {
 	size := s.server.SegmentSize
 	if start, ok := segment.Resume(s.history, size, s.held); ok {
 		s.r.log.Debug("going on where the held WAL ends", "position", start.String())
-		return start, nil
+		return start
 	}
 	lsn := s.server.End
 	if s.slot.RestartLSN != 0 {
@@ -231,12 +228,7 @@ func (s *session) startPosition() (segment.Position, error) {
 	timelines := s.history.Segment(size.Number(lsn), size)
 	start := segment.Position{Timeline: timelines[len(timelines)-1], LSN: size.Floor(lsn)}
 	s.r.log.Info("nothing is held yet", "starting_at", start.String())
-	return start, nil
-}
-
-func (s *session) resumeOrServer() segment.Position {
-	p, _ := s.startPosition()
-	return p
+	return start
 }
 
 // follow streams from a position on, timeline after timeline.

@@ -116,7 +116,7 @@ func (s *stream) start(ctx context.Context, query string) (copying bool, end end
 func (s *stream) copyLoop(ctx context.Context) (stop bool, err error) {
 	silent := 0
 	for {
-		if ctx.Err() != nil || s.o.EndPos != 0 && s.pos > s.o.EndPos {
+		if s.mayStop(ctx) {
 			return true, nil
 		}
 		s.deadline.extend(receiveTimeout / 2)
@@ -141,6 +141,11 @@ func (s *stream) copyLoop(ctx context.Context) (stop bool, err error) {
 			return false, err
 		}
 	}
+}
+
+// mayStop says whether the receiver was stopped, or has what it was asked for.
+func (s *stream) mayStop(ctx context.Context) bool {
+	return ctx.Err() != nil || s.o.EndPos != 0 && s.pos > s.o.EndPos
 }
 
 // message handles one message of the copy phase; ended means that the timeline

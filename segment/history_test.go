@@ -7,8 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/walrecv/walrecv/segment"
 	"pgregory.net/rapid"
+
+	"github.com/walrecv/walrecv/segment"
 )
 
 func TestParseHistory(t *testing.T) {
@@ -33,8 +34,10 @@ func TestParseHistory(t *testing.T) {
 		"no reason":        {2, "1\t0/E00000\n", []segment.HistoryEntry{entry(1, 0xE00000, "")}},
 		"blanks":           {2, " \t 1 \t 0/E00000  x\ty \r\n", []segment.HistoryEntry{entry(1, 0xE00000, "x\ty")}},
 		"left where begun": {5, "1\t0/10\ta\n3\t0/10\tb\n", []segment.HistoryEntry{entry(1, 0x10, "a"), entry(3, 0x10, "b")}},
-		"greatest": {1<<32 - 1, "4294967294\tFFFFFFFF/FFFFFFFF\tx\n",
-			[]segment.HistoryEntry{entry(1<<32-2, segment.MaxLSN, "x")}},
+		"greatest": {
+			1<<32 - 1, "4294967294\tFFFFFFFF/FFFFFFFF\tx\n",
+			[]segment.HistoryEntry{entry(1<<32-2, segment.MaxLSN, "x")},
+		},
 	} {
 		got, err := segment.ParseHistory(c.timeline, []byte(c.text))
 		if err != nil {

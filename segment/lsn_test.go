@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/walrecv/walrecv/segment"
 	"pgregory.net/rapid"
+
+	"github.com/walrecv/walrecv/segment"
 )
 
 func TestParseLSN(t *testing.T) {

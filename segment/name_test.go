@@ -6,8 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/walrecv/walrecv/segment"
 	"pgregory.net/rapid"
+
+	"github.com/walrecv/walrecv/segment"
 )
 
 func TestNameFormat(t *testing.T) {
@@ -125,8 +126,12 @@ func TestLastNameOfAll(t *testing.T) {
 
 func TestNameCompare(t *testing.T) {
 	want := []segment.Name{
-		{Timeline: 9, Number: 1}, {Timeline: 1, Number: 2}, {Timeline: 2, Number: 2},
-		{Timeline: 3, Number: 2}, {Timeline: 1, Number: 3}, {Timeline: 1, Number: 1 << 40},
+		{Timeline: 9, Number: 1},
+		{Timeline: 1, Number: 2},
+		{Timeline: 2, Number: 2},
+		{Timeline: 3, Number: 2},
+		{Timeline: 1, Number: 3},
+		{Timeline: 1, Number: 1 << 40},
 	}
 	got := slices.Clone(want)
 	slices.Reverse(got)

@@ -5,8 +5,9 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"github.com/walrecv/walrecv/segment"
 	"pgregory.net/rapid"
+
+	"github.com/walrecv/walrecv/segment"
 )
 
 // The flags of a page header.

@@ -4,8 +4,9 @@ import (
 	"math/bits"
 	"testing"
 
-	"github.com/walrecv/walrecv/segment"
 	"pgregory.net/rapid"
+
+	"github.com/walrecv/walrecv/segment"
 )
 
 // allSizes are the eleven sizes that a segment can have.

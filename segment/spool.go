@@ -214,7 +214,7 @@ func (s *Spool) readFirstPage(f File) (PageHeader, error) {
 	}
 	h, err := ParsePageHeader(page)
 	if err != nil {
-		return PageHeader{}, nil //nolint:nilerr // not a page: see checkForeignSegments
+		return PageHeader{}, nil // not a page: see checkForeignSegments
 	}
 	return h, nil
 }

@@ -32,7 +32,7 @@ func (bytesReader) Close() error { return nil }
 // for instance.
 func Unknown(what string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s: %v", what, err)
+		return fmt.Errorf("%s: %s", what, err.Error())
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }

@@ -36,7 +36,7 @@ func holdLock(dir string) {
 	}
 	defer lock.Close()
 	fmt.Println("locked")
-	io.Copy(io.Discard, os.Stdin)
+	_, _ = io.Copy(io.Discard, os.Stdin) // it ends with the process that started this one
 }
 
 func TestLockEndsWithItsProcess(t *testing.T) {
@@ -47,7 +47,7 @@ func TestLockEndsWithItsProcess(t *testing.T) {
 	defer stdin.Close()
 	out := must(holder.StdoutPipe())(t)
 	check(t, holder.Start())
-	defer holder.Process.Kill()
+	defer func() { _ = holder.Process.Kill() }() // it may have ended
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "locked\n" {
 		t.Fatalf("the other process says %q, %v", line, err)
 	}

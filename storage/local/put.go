@@ -26,7 +26,7 @@ func (s *Store) Put(ctx context.Context, key string, src storage.Source) error {
 		return s.failed(what, err)
 	}
 	// Saves writing it all where that would be for nothing.
-	taken, err := s.taken(ctx, key)
+	taken, err := s.taken(key)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (s *Store) Put(ctx context.Context, key string, src storage.Source) error {
 		return nil
 	}
 	s.discard(scratch)
-	return s.linkFailed(ctx, key, err)
+	return s.linkFailed(key, err)
 }
 
 // discard removes the scratch file of a Put that failed. Where that fails, too,
@@ -55,12 +55,12 @@ func (s *Store) Put(ctx context.Context, key string, src storage.Source) error {
 func (s *Store) discard(scratch string) { _ = s.fsys.Remove(scratch) }
 
 // linkFailed says what an error of publishing a scratch file means.
-func (s *Store) linkFailed(ctx context.Context, key string, err error) error {
+func (s *Store) linkFailed(key string, err error) error {
 	what := "put " + key
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		// Lost a race, against another Put or against the Mkdir of one.
-		taken, err := s.taken(ctx, key)
+		taken, err := s.taken(key)
 		if err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (s *Store) linkFailed(ctx context.Context, key string, err error) error {
 
 // taken reports whether an object has the key. A directory of that name is an
 // error: there is no object, and there cannot be one.
-func (s *Store) taken(ctx context.Context, key string) (bool, error) {
+func (s *Store) taken(key string) (bool, error) {
 	f, err := s.fsys.OpenRead(s.path(key))
 	switch {
 	case err == nil:
