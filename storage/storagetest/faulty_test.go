@@ -85,7 +85,9 @@ func TestFaultyFails(t *testing.T) {
 			if !errors.Is(r.err, test.want) {
 				t.Errorf("%s %s: %v, want %v", kind, name, r.err, test.want)
 			}
-			if r.effect != (test.after && kind == "list") {
+			// How far a List got before the context ended cannot be awaited.
+			open := kind == "list" && test.fault.HangAfter
+			if !open && r.effect != (test.after && kind == "list") {
 				t.Errorf("%s %s: returns something beside its error: %v", kind, name, r.effect)
 			}
 			want := []string{"one", "two"}
