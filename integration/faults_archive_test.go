@@ -272,6 +272,8 @@ func TestFaultsSpoolLost(t *testing.T) {
 			for range 3 {
 				emit(c, 3500)
 				r.flushed()
+				// An archive with nothing in it knows nothing of what was lost.
+				pgtest.Eventually(t, patience, func() bool { return len(archivedNames(t, c, archive)) > 0 }, "nothing is archived")
 				r.Kill()
 				emit(c, 1500)
 				if err := os.RemoveAll(r.spool); err != nil {
