@@ -85,6 +85,9 @@ const (
 
 	minRetryDelay = 200 * time.Millisecond
 	maxRetryDelay = 2 * time.Second // a promotion is followed within seconds
+
+	// settled is how long a connection must have lasted for its end to be news.
+	settled = 10 * time.Second
 )
 
 // Receiver streams until it is stopped.
@@ -110,15 +113,17 @@ func (r *Receiver) Run(ctx context.Context) error {
 	delay := backoff.NewExponentialBackOff()
 	delay.InitialInterval, delay.MaxInterval = minRetryDelay, maxRetryDelay
 	for {
-		streamed, err := r.session(ctx)
+		began := time.Now()
+		err := r.session(ctx)
 		if err == nil || ctx.Err() != nil && !isFinal(err) {
 			return nil
 		}
 		if r.o.NoLoop || !r.retryable(err) {
 			return err
 		}
-		if streamed {
+		if time.Since(began) > settled {
 			delay.Reset()
+			r.lastFailure = ""
 		}
 		r.logFailure(ctx, err)
 		if !sleep(ctx, delay.NextBackOff()) {

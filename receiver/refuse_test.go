@@ -253,3 +253,31 @@ func TestNoLoop(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 }
+
+// Between the server's word for its end and the look at what is held, both go
+// on: another receiver may just have archived what came in between.
+func TestEndIsAskedForAgain(t *testing.T) {
+	r := newRig(t, fakepg.Config{End: 4*mib + 100})
+	r.fill(4*mib + 100)
+	var s *fakepg.Server
+	asked := 0
+	s = fakepg.New(fakepg.Config{
+		End: 3 * mib, Slots: map[string]fakepg.Slot{"archive": {RestartLSN: 2 * mib}},
+		Command: func(_ *fakepg.Conn, command string) (bool, error) {
+			if command == "IDENTIFY_SYSTEM" {
+				if asked++; asked == 2 {
+					s.SetEnd(4*mib + 2000)
+				}
+			}
+			return false, nil
+		},
+	})
+	t.Cleanup(s.Close)
+	addr, err := s.Listen()
+	must(t, err)
+	r.server, r.addr = s, addr
+	r.start()
+	r.flushed(1, 4*mib+2000)
+	r.halt()
+	r.compare(1, mib, 4*mib+2000)
+}

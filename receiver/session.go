@@ -12,25 +12,23 @@ import (
 	"github.com/walrecv/walrecv/segment"
 )
 
-// session is the life of one connection. streamed says whether the server
-// streamed on it. A nil error means that the receiver has done what it was
-// asked for.
-func (r *Receiver) session(ctx context.Context) (streamed bool, err error) {
+// session is the life of one connection. A nil error means that the receiver has
+// done what it was asked for.
+func (r *Receiver) session(ctx context.Context) error {
 	conn, err := Connect(ctx, r.o.Conn)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer closeConn(conn)
 	s := &session{r: r, conn: conn}
 	if err := s.prepare(ctx); err != nil {
-		return false, err
+		return err
 	}
 	start := s.startPosition()
 	if err := s.keepHistories(2, start.Timeline); err != nil {
-		return false, err
+		return err
 	}
-	err = s.follow(ctx, start)
-	return s.streamed, err
+	return s.follow(ctx, start)
 }
 
 // closeConn says goodbye without waiting long for a server that is not there.
@@ -50,7 +48,6 @@ type session struct {
 	history   segment.History // of the server's timeline
 	histories map[segment.TimelineID][]byte
 	held      segment.Held
-	streamed  bool
 }
 
 // prepare learns what is needed to decide where to start, and refuses what must
@@ -74,7 +71,7 @@ func (s *session) prepare(ctx context.Context) error {
 	if err := s.fetchHistories(ctx); err != nil {
 		return err
 	}
-	if err := s.checkBranch(); err != nil {
+	if err := s.checkBranch(ctx); err != nil {
 		return err
 	}
 	s.warnSettings(ctx)
@@ -126,7 +123,7 @@ func (s *session) keepHistories(from, to segment.TimelineID) error {
 }
 
 // checkBranch refuses a server whose WAL does not continue what is held.
-func (s *session) checkBranch() error {
+func (s *session) checkBranch(ctx context.Context) error {
 	if s.server.InRecovery && s.server.Timeline < s.held.Newest {
 		return fmt.Errorf("the standby is on timeline %d and timeline %d is held already: waiting for it to follow",
 			uint32(s.server.Timeline), uint32(s.held.Newest))
@@ -137,6 +134,13 @@ func (s *session) checkBranch() error {
 		}
 	}
 	end := s.held.EndOn(s.server.Timeline, s.server.SegmentSize)
+	if end > s.server.End {
+		// The server goes on writing, and another receiver archiving, between
+		// the two looks: only a position that is younger than held counts.
+		if err := s.server.identifySystem(ctx, s.conn); err != nil {
+			return err
+		}
+	}
 	if end <= s.server.End {
 		return nil
 	}
@@ -262,7 +266,7 @@ func (s *session) stream(ctx context.Context, sink Sink, at segment.Position) (e
 // live notes that the server really streams: CopyBothResponse alone does not
 // say so, errors may follow it.
 func (s *session) live(at segment.Position) {
-	s.streamed, s.r.streamed, s.r.lastFailure = true, true, ""
+	s.r.streamed = true
 	s.r.log.Info("streaming", "from", at.String(), "server_version", s.server.Version)
 }
 

@@ -351,6 +351,7 @@ func (d *deadline) reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.expired, d.settled, d.set = false, false, time.Time{}
+	_ = d.conn.SetDeadline(time.Time{}) // an earlier settle holds for both directions
 }
 
 // settle gives the rest of a conversation one deadline for both directions,

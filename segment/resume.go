@@ -158,12 +158,14 @@ func completeOn(server History, size Size, n Name) bool {
 
 // startTimeline chooses the timeline to ask for a segment with. The oldest one
 // that reaches into it is first, so that its last segment is kept up to the
-// fork as well; but not where that name is taken by a complete segment, which
-// then holds abandoned WAL beyond the fork.
+// fork as well; but not where it was streamed to its end already, nor where that
+// name is taken by a complete segment, which then holds abandoned WAL beyond the
+// fork.
 func startTimeline(server History, size Size, held Held, number uint64) TimelineID {
 	timelines := server.Segment(number, size)
-	for _, t := range timelines[:len(timelines)-1] {
-		if !held.has(Name{Timeline: t, Number: number}) {
+	for i, t := range timelines[:len(timelines)-1] {
+		_, left := held.Histories[timelines[i+1]] // kept only once t was streamed to its end
+		if !left && !held.has(Name{Timeline: t, Number: number}) {
 			return t
 		}
 	}
@@ -194,6 +196,26 @@ func CheckBranch(server History, size Size, held Held) error {
 		}
 	}
 	return nil
+}
+
+// Contiguous says whether the complete segments of each timeline have no hole,
+// so that they are enough without an archive.
+func (h Held) Contiguous() bool {
+	runs := map[TimelineID]*struct{ first, last, count uint64 }{}
+	for n := range h.Sealed {
+		r := runs[n.Timeline]
+		if r == nil {
+			r = &struct{ first, last, count uint64 }{n.Number, n.Number, 0}
+			runs[n.Timeline] = r
+		}
+		r.first, r.last, r.count = min(r.first, n.Number), max(r.last, n.Number), r.count+1
+	}
+	for _, r := range runs {
+		if r.last-r.first+1 != r.count {
+			return false
+		}
+	}
+	return true
 }
 
 // EndOn is the end of the WAL held on one timeline, 0 for none.

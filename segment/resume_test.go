@@ -2,6 +2,7 @@ package segment_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/walrecv/walrecv/segment"
@@ -81,6 +82,30 @@ func TestResume(t *testing.T) {
 		}
 		if got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
+
+// A timeline that was streamed to its end is not asked for again.
+func TestResumeOnTheTimelineThatWasBegun(t *testing.T) {
+	h := held(t, "000000010000000000000004", "000000010000000000000005.partial", "000000020000000000000005.partial")
+	h.AddHistory(2)
+	at, ok := segment.Resume(parse(t, 2, "1\t0/500010\tx\n"), testSize, h)
+	if !ok || at != pos(2, testSize.Start(5)) {
+		t.Errorf("%v, %v", at, ok)
+	}
+}
+
+func TestContiguous(t *testing.T) {
+	for files, want := range map[string]bool{
+		"":                         true,
+		"000000010000000000000004": true,
+		"000000010000000000000004 000000010000000000000005 000000020000000000000009":                          true,
+		"000000010000000000000004 000000010000000000000006":                                                   false,
+		"000000010000000000000004 000000020000000000000005 000000020000000000000007 000000010000000000000005": false,
+	} {
+		if got := held(t, strings.Fields(files)...).Contiguous(); got != want {
+			t.Errorf("%s: %v", files, got)
 		}
 	}
 }

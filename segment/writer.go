@@ -345,11 +345,10 @@ func (w *Writer) seal(t *target) error {
 // hole; mostly the two are equal.
 func (w *Writer) keepOther(t *target) error {
 	base := t.name.Format(w.size)
-	there, err := vfs.Exists(w.spool.fsys, w.spool.path(base))
-	if err != nil || !there {
-		return err
-	}
 	other, err := w.spool.fsys.OpenRead(w.spool.path(base))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

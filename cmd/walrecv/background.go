@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -35,10 +37,14 @@ func (b *archiving) run(ctx context.Context) error {
 	if err != nil || a == nil {
 		return err
 	}
+	go b.tidy(ctx) // not waited for: the archive may hang
+	return b.begin(a).Run(ctx)
+}
+
+func (b *archiving) begin(a *archive.Archive) *archive.Uploader {
 	u := archive.NewUploader(a, b.keeper.Spool, b.workers, b.log)
 	b.uploader.Store(u)
-	go b.tidy(ctx) // not waited for: the archive may hang
-	return u.Run(ctx)
+	return u
 }
 
 // leftOver is when a file that was being written can be taken for the left-over
@@ -64,7 +70,8 @@ func (b *archiving) attach(ctx context.Context) (*archive.Archive, error) {
 	for {
 		a, err := b.keeper.attach(ctx)
 		var later *unreachable
-		if err == nil || !errors.As(err, &later) && ctx.Err() == nil {
+		full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+		if err == nil || !errors.As(err, &later) && !full && ctx.Err() == nil {
 			return a, err
 		}
 		timer := time.NewTimer(delay.NextBackOff())
@@ -78,10 +85,23 @@ func (b *archiving) attach(ctx context.Context) (*archive.Archive, error) {
 }
 
 func (b *archiving) drain(ctx context.Context) error {
-	if u := b.uploader.Load(); u != nil {
-		return u.Drain(ctx)
+	u := b.uploader.Load()
+	if u == nil {
+		select {
+		case <-b.identified:
+		default:
+			return nil // nothing was received either
+		}
+		a, err := b.attach(ctx)
+		if err != nil {
+			return err
+		}
+		if a == nil {
+			return fmt.Errorf("the archive did not answer: %w", ctx.Err())
+		}
+		u = b.begin(a)
 	}
-	return nil
+	return u.Drain(ctx)
 }
 
 func (b *archiving) nudge() {

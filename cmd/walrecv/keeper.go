@@ -182,9 +182,14 @@ func (k *archiveKeeper) Held(ctx context.Context) (segment.Held, error) {
 	if err != nil {
 		return held, err
 	}
+	// What is sealed here is archived, or about to be: a branch is measured by
+	// both, also while the archive does not answer.
+	for name := range held.Sealed {
+		held.AddArchived(name, k.Size())
+	}
 	l, err := k.list(ctx)
 	if err != nil {
-		if held.Empty() {
+		if held.Empty() || !held.Contiguous() {
 			return held, &unreachable{err}
 		}
 		k.log.Warn("the archive cannot be listed; going on from what the spool holds", "error", err)
