@@ -1,9 +1,9 @@
 package segment_test
 
 import (
-	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"github.com/walrecv/walrecv/internal/vfs"
@@ -17,8 +17,9 @@ import (
 // then goes on from there, is crashed again while it resumes, at every j, and
 // once more; and at last it must have everything, without a hole.
 
-// dense crashes at every operation of a resumed run instead of at some.
-var dense = flag.Bool("dense", false, "sweep all crash points while resuming")
+// dense crashes at every operation of a resumed run instead of at some: in the
+// long form of the tests (make test-long).
+var dense = os.Getenv("WALRECV_TEST_LONG") != ""
 
 // script is a server's life: the WAL, where its timelines fork, and its end.
 type script struct {
@@ -233,7 +234,7 @@ func (s script) crashAt(t *testing.T, h segment.History, disk *vfs.Mem, c crash,
 func (s script) resumeSweep(t *testing.T, h segment.History, disk *vfs.Mem, c crash, rng *rand.Rand, a acked) (crashes int) {
 	t.Helper()
 	step := 60
-	if *dense {
+	if dense {
 		step = 1
 	}
 	for j := rng.IntN(step); ; j += 1 + rng.IntN(step) {
