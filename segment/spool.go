@@ -56,8 +56,8 @@ type SpoolOptions struct {
 	// loses what was acknowledged.
 	NoSync bool
 
-	// OnSeal is called, by the goroutine that syncs, after segments were
-	// sealed. It must not block.
+	// OnSeal is called after segments were sealed or a history file was
+	// stored, by the goroutine that did it. It must not block.
 	OnSeal func()
 }
 
@@ -330,7 +330,11 @@ func (s *Spool) PutHistory(t TimelineID, content []byte) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	return vfs.WriteFile(s.fsys, s.path(HistoryName(t)), s.cluster.FileMode, content)
+	if err := vfs.WriteFile(s.fsys, s.path(HistoryName(t)), s.cluster.FileMode, content); err != nil {
+		return err
+	}
+	s.onSeal()
+	return nil
 }
 
 func (s *Spool) path(base string) string { return path.Join(s.dir, base) }

@@ -421,6 +421,27 @@ func TestSpoolIsLocked(t *testing.T) {
 	mustOpenSpool(t, disk)
 }
 
+// Whoever archives hears of everything there is to archive.
+func TestOnSeal(t *testing.T) {
+	calls := 0
+	s, err := segment.OpenSpool(newDisk(t), spoolDir, slog.New(slog.DiscardHandler), segment.SpoolOptions{OnSeal: func() { calls++ }})
+	must(t, err)
+	must(t, s.Identify(testCluster))
+	must(t, s.PutHistory(2, []byte("1\t0/1\tx\n")))
+	if calls != 1 {
+		t.Errorf("%d calls after a history", calls)
+	}
+	must(t, s.PutHistory(2, []byte("1\t0/1\tx\n"))) // nothing new
+	w, err := s.NewWriter(pos(2, testSize.Start(1)))
+	must(t, err)
+	must(t, w.Append(testSize.Start(1), make([]byte, testSize)))
+	_, err = w.Sync()
+	must(t, err)
+	if calls != 2 {
+		t.Errorf("%d calls after a segment", calls)
+	}
+}
+
 func TestHistoryIsNeverReplaced(t *testing.T) {
 	s := mustOpenSpool(t, newDisk(t))
 	must(t, s.PutHistory(2, []byte("1\t0/1\tx\n")))

@@ -406,7 +406,6 @@ func (w *Writer) Switch(next TimelineID, fork LSN, history []byte) error {
 	w.mu.Lock()
 	w.timeline, w.pos = next, w.size.Floor(fork)
 	w.mu.Unlock()
-	w.spool.onSeal()
 	return nil
 }
 
