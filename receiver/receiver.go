@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -96,9 +97,10 @@ type Receiver struct {
 	keeper Keeper
 	log    *slog.Logger
 
-	streamed    bool   // WAL or a keepalive has come, on any connection
-	warned      bool   // of the server's settings
-	lastFailure string // logged already
+	streamed    bool             // WAL or a keepalive has come, on any connection
+	warned      bool             // of the server's settings
+	gone        segment.Position // a start that the server has no file for; see explain
+	lastFailure string           // logged already
 }
 
 // New prepares a Receiver; Run does everything else.
@@ -152,11 +154,19 @@ func (r *Receiver) retryable(err error) bool {
 // logFailure tells of a failure when it begins, not at every try.
 func (r *Receiver) logFailure(ctx context.Context, err error) {
 	level := slog.LevelWarn
-	if err.Error() == r.lastFailure {
+	failure := strings.Map(withoutDigits, err.Error()) // ports and positions change
+	if failure == r.lastFailure {
 		level = slog.LevelDebug
 	}
-	r.lastFailure = err.Error()
+	r.lastFailure = failure
 	r.log.Log(ctx, level, "not streaming, trying again until it works", "error", err)
+}
+
+func withoutDigits(r rune) rune {
+	if r >= '0' && r <= '9' {
+		return -1
+	}
+	return r
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

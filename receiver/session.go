@@ -222,6 +222,9 @@ func (s *session) explainSlot(err error) error {
 func (s *session) startPosition() segment.Position {
 	size := s.server.SegmentSize
 	if start, ok := segment.Resume(s.history, size, s.held); ok {
+		if start == s.r.gone {
+			start.Timeline = s.newest(start.LSN)
+		}
 		s.r.log.Debug("going on where the held WAL ends", "position", start.String())
 		return start
 	}
@@ -229,10 +232,15 @@ func (s *session) startPosition() segment.Position {
 	if s.slot.RestartLSN != 0 {
 		lsn = s.slot.RestartLSN
 	}
-	timelines := s.history.Segment(size.Number(lsn), size)
-	start := segment.Position{Timeline: timelines[len(timelines)-1], LSN: size.Floor(lsn)}
+	start := segment.Position{Timeline: s.newest(size.Floor(lsn)), LSN: size.Floor(lsn)}
 	s.r.log.Info("nothing is held yet", "starting_at", start.String())
 	return start
+}
+
+// newest is the newest timeline with a byte in the segment that begins at lsn.
+func (s *session) newest(lsn segment.LSN) segment.TimelineID {
+	timelines := s.history.Segment(s.server.SegmentSize.Number(lsn), s.server.SegmentSize)
+	return timelines[len(timelines)-1]
 }
 
 // follow streams from a position on, timeline after timeline.
@@ -293,9 +301,25 @@ func (s *session) explain(err error, at segment.Position) error {
 	case s.held.Empty() && refused:
 		return slotLost(s.r.o.Slot)
 	case !s.held.Empty() && (refused || pgErr.Code == codeUndefinedFile):
-		return &GapError{At: at, Err: err}
+		return s.missing(err, at)
 	}
 	return err
+}
+
+// missing decides whether WAL that the server does not have is a gap.
+func (s *session) missing(err error, at segment.Position) error {
+	atStart := s.server.SegmentSize.Offset(at.LSN) == 0
+	if newest := s.newest(at.LSN); newest > at.Timeline && atStart && s.r.gone != at {
+		// A server that was promoted twice in one segment looks for it under the
+		// name of the timeline in between, which it has renamed. Its own file
+		// holds the bytes of all of them.
+		s.r.gone = at
+		return fmt.Errorf("%s is not on the server, trying timeline %d: %w", at, uint32(newest), err)
+	}
+	if s.held.Unsure { // the archive may have it
+		return fmt.Errorf("%s is not on the server, and the archive does not answer: %w", at, err)
+	}
+	return &GapError{At: at, Err: err}
 }
 
 const (

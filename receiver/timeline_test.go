@@ -3,6 +3,7 @@ package receiver_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/walrecv/walrecv/internal/fakepg"
@@ -129,4 +130,36 @@ func TestKeepsAllHistories(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	must(t, r.server.WaitConnections(ctx, 0))
+}
+
+// A server that was promoted twice in one segment has renamed the file of the
+// timeline in between, and looks for it when the first one's rest is asked for.
+func TestSegmentThatOnlyTheNewestTimelineHas(t *testing.T) {
+	r := newRig(t, fakepg.Config{End: 3 * mib, Slots: map[string]fakepg.Slot{"s": {RestartLSN: mib}}})
+	r.o.Slot = "s"
+	r.fill(3 * mib)
+	var fails atomic.Int32
+	s := fakepg.New(fakepg.Config{
+		Timeline: 3, Begin: mib, End: 4*mib + 100,
+		History: []fakepg.Fork{{Timeline: 1, End: 3*mib + 1000}, {Timeline: 2, End: 3*mib + 2000}},
+		Slots:   map[string]fakepg.Slot{"s": {RestartLSN: 3 * mib}},
+		Command: func(c *fakepg.Conn, command string) (bool, error) {
+			if strings.HasPrefix(command, "START_REPLICATION") && !strings.HasSuffix(command, "TIMELINE 3") {
+				fails.Add(1)
+				return true, c.Fail(fakepg.Error{Code: "58P01", Message: "requested WAL segment has already been removed"})
+			}
+			return false, nil
+		},
+	})
+	t.Cleanup(s.Close)
+	addr, err := s.Listen()
+	must(t, err)
+	r.server, r.addr = s, addr
+	r.start()
+	r.flushed(3, 4*mib+100)
+	r.halt()
+	r.compare(3, 3*mib, 4*mib+100)
+	if fails.Load() != 1 {
+		t.Errorf("%d tries on other timelines", fails.Load())
+	}
 }

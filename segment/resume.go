@@ -24,6 +24,7 @@ type Held struct {
 	Sealed   map[Name]struct{} // complete segments
 	Partials []Partial         // begun ones, in the spool only
 	Newest   TimelineID        // highest timeline seen; 0 with nothing held
+	Unsure   bool              // there may be more: the archive did not answer
 
 	// Archived is the end of the archive's sealed WAL on each timeline, and
 	// Histories the timelines whose history is held: once let in, a branch is
@@ -124,15 +125,21 @@ func firstMissing(server History, size Size, held Held) (uint64, bool) {
 	}
 }
 
+// firstPartial is the first of the run of begun segments that ends with the
+// highest one. Those below a hole are left-overs: what was complete in between
+// was taken away.
 func firstPartial(server History, size Size, held Held) (number uint64, found bool) {
+	on := map[uint64]bool{}
 	for _, p := range held.Partials {
 		begin, end, ok := server.Bounds(p.Name.Timeline)
 		if !ok || p.Name.Start(size) >= end || p.Name.End(size) <= begin {
 			continue
 		}
-		if !found || p.Name.Number < number {
-			number, found = p.Name.Number, true
-		}
+		on[p.Name.Number] = true
+		number, found = max(number, p.Name.Number), true
+	}
+	for found && number > 0 && on[number-1] {
+		number--
 	}
 	return number, found
 }

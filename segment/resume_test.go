@@ -56,6 +56,7 @@ func TestResume(t *testing.T) {
 		{"at the hole, not behind it", one, []string{s3, s5, s6}, "0/400000 on timeline 1"},
 		{"a partial that is full does not count", one, []string{s3, s4 + p, s5 + p}, "0/400000 on timeline 1"},
 		{"only partials: the lowest", one, []string{s5 + p, s4 + p}, "0/400000 on timeline 1"},
+		{"only partials, with a hole: above it", one, []string{s3 + p, s5 + p, s6 + p}, "0/500000 on timeline 1"},
 		{"before the fork: the old timeline's rest first", inside, []string{s3}, "0/400000 on timeline 1"},
 		{"in the fork's segment", inside, []string{s3, s4, s5 + p}, "0/500000 on timeline 1"},
 		{"in the fork's segment, which the old timeline filled", inside, []string{s3, s4, s5}, "0/500000 on timeline 2"},

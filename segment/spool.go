@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path"
+	"sync"
 
 	"github.com/walrecv/walrecv/internal/vfs"
 )
@@ -48,6 +49,8 @@ type Spool struct {
 	cluster Cluster
 	noSync  bool
 	onSeal  func()
+
+	names sync.RWMutex // see Exchange
 }
 
 // SpoolOptions are the choices of whoever opens a spool.
@@ -278,7 +281,19 @@ func (s *Spool) freeName(prefix string) (string, error) {
 }
 
 // Scan lists what the directory holds now.
-func (s *Spool) Scan() (Listing, error) { return scanDir(s.fsys, s.dir, s.cluster.Size) }
+func (s *Spool) Scan() (Listing, error) {
+	s.names.RLock()
+	defer s.names.RUnlock()
+	return scanDir(s.fsys, s.dir, s.cluster.Size)
+}
+
+// Exchange runs what gives a segment another name while nobody lists the
+// directory: a listing in between could have it under neither.
+func (s *Spool) Exchange(change func() error) error {
+	s.names.Lock()
+	defer s.names.Unlock()
+	return change()
+}
 
 // Held is the WAL in the directory.
 func (s *Spool) Held() (Held, error) {

@@ -242,7 +242,12 @@ func (w *Writer) setAside(t *target, off, differs int64) error {
 	}
 	if err != nil {
 		file.Close()
-		return fmt.Errorf("set %s aside: %w", base, err)
+		// There was a sync in it, and a failed sync is final.
+		err = fmt.Errorf("%w: set %s aside: %w", ErrPoisoned, base, err)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.err = err
+		return err
 	}
 	t.file.Close()
 	t.file, t.named, t.oldUntil = file, true, 0

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"sync"
 	"syscall"
 	"time"
 
@@ -77,7 +76,7 @@ type archiveKeeper struct {
 	spoolKeeper
 	store storage.Store
 
-	mu      sync.Mutex
+	turn    chan struct{}    // holds a token while somebody looks for the archive
 	archive *archive.Archive // nil until it was reached
 }
 
@@ -110,8 +109,12 @@ func (k *archiveKeeper) Identify(ctx context.Context, c segment.Cluster) error {
 // attach finds the archive, and that it is the right one. The spool must have
 // been identified. An unreachable archive is worth another try.
 func (k *archiveKeeper) attach(ctx context.Context) (*archive.Archive, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	select { // not a mutex: the other one may be waiting for a store that hangs
+	case k.turn <- struct{}{}:
+		defer func() { <-k.turn }()
+	case <-ctx.Done():
+		return nil, &unreachable{ctx.Err()}
+	}
 	if k.archive != nil {
 		return k.archive, nil
 	}
@@ -189,6 +192,7 @@ func (k *archiveKeeper) Held(ctx context.Context) (segment.Held, error) {
 	}
 	l, err := k.list(ctx)
 	if err != nil {
+		held.Unsure = true
 		if held.Empty() || !held.Contiguous() {
 			return held, &unreachable{err}
 		}

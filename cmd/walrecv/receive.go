@@ -73,7 +73,7 @@ func (c *receiveConfig) keep(spool *segment.Spool, log *slog.Logger) (receiver.K
 	switch {
 	case c.archive.given():
 		dir := local.New(vfs.OS(), c.archive.location.Path, local.Private)
-		k := &archiveKeeper{spoolKeeper: base, store: storage.WithDeadline(dir)}
+		k := &archiveKeeper{spoolKeeper: base, store: storage.WithDeadline(dir), turn: make(chan struct{}, 1)}
 		return k, &archiving{keeper: k, identified: identified, workers: c.uploadWorkers, sweep: dir.Sweep, log: log}
 	case c.compress.method != codec.None:
 		return &base, newCompressing(spool, c.compress, identified, log)

@@ -77,7 +77,7 @@ func (c *Compressor) Pass(ctx context.Context) error {
 		if f.Suffix != "" {
 			continue
 		}
-		if err := c.segment(f); err != nil {
+		if err := c.segment(ctx, f); err != nil {
 			return err
 		}
 	}
@@ -86,7 +86,7 @@ func (c *Compressor) Pass(ctx context.Context) error {
 
 // segment compresses one segment. In this order: compressed into a scratch
 // file, synced, renamed, the directory synced; then the plain file is removed.
-func (c *Compressor) segment(f segment.File) error {
+func (c *Compressor) segment(ctx context.Context, f segment.File) error {
 	fsys := c.spool.FS()
 	plain := path.Join(c.spool.Dir(), f.Base)
 	final := plain + c.method.Suffix()
@@ -99,17 +99,19 @@ func (c *Compressor) segment(f segment.File) error {
 		return err
 	}
 	defer dst.Close()
-	if err := c.copy(dst, plain, f.Size); err != nil {
+	if err := c.copy(ctx, dst, plain, f.Size); err != nil {
 		_ = fsys.Remove(scratch) // the first error is the one to tell of
 		return fmt.Errorf("compress %s: %w", f.Base, err)
 	}
-	if err := vfs.Rename(fsys, dst, scratch, final); err != nil {
-		return err
-	}
-	return fsys.Remove(plain)
+	return c.spool.Exchange(func() error {
+		if err := vfs.Rename(fsys, dst, scratch, final); err != nil {
+			return err
+		}
+		return fsys.Remove(plain)
+	})
 }
 
-func (c *Compressor) copy(dst io.WriterAt, plain string, size int64) error {
+func (c *Compressor) copy(ctx context.Context, dst io.WriterAt, plain string, size int64) error {
 	src, err := c.spool.FS().OpenRead(plain)
 	if err != nil {
 		return err
@@ -119,10 +121,24 @@ func (c *Compressor) copy(dst io.WriterAt, plain string, size int64) error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(w, io.NewSectionReader(src, 0, size)); err != nil {
+	if _, err := io.Copy(w, endable{ctx, io.NewSectionReader(src, 0, size)}); err != nil {
 		return err
 	}
 	return w.Close()
+}
+
+// endable is a reader that fails once its context has ended: a stop need not wait
+// for a large segment.
+type endable struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (e endable) Read(p []byte) (int, error) {
+	if err := e.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return e.r.Read(p)
 }
 
 // Check reads a compressed segment through: nil says that it is a whole one.
