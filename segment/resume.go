@@ -205,26 +205,6 @@ func CheckBranch(server History, size Size, held Held) error {
 	return nil
 }
 
-// Contiguous says whether the complete segments of each timeline have no hole,
-// so that they are enough without an archive.
-func (h Held) Contiguous() bool {
-	runs := map[TimelineID]*struct{ first, last, count uint64 }{}
-	for n := range h.Sealed {
-		r := runs[n.Timeline]
-		if r == nil {
-			r = &struct{ first, last, count uint64 }{n.Number, n.Number, 0}
-			runs[n.Timeline] = r
-		}
-		r.first, r.last, r.count = min(r.first, n.Number), max(r.last, n.Number), r.count+1
-	}
-	for _, r := range runs {
-		if r.last-r.first+1 != r.count {
-			return false
-		}
-	}
-	return true
-}
-
 // EndOn is the end of the WAL held on one timeline, 0 for none.
 func (h Held) EndOn(t TimelineID, size Size) LSN {
 	var end LSN

@@ -2,7 +2,6 @@ package segment_test
 
 import (
 	"errors"
-	"strings"
 	"testing"
 
 	"github.com/walrecv/walrecv/segment"
@@ -94,20 +93,6 @@ func TestResumeOnTheTimelineThatWasBegun(t *testing.T) {
 	at, ok := segment.Resume(parse(t, 2, "1\t0/500010\tx\n"), testSize, h)
 	if !ok || at != pos(2, testSize.Start(5)) {
 		t.Errorf("%v, %v", at, ok)
-	}
-}
-
-func TestContiguous(t *testing.T) {
-	for files, want := range map[string]bool{
-		"":                         true,
-		"000000010000000000000004": true,
-		"000000010000000000000004 000000010000000000000005 000000020000000000000009":                          true,
-		"000000010000000000000004 000000010000000000000006":                                                   false,
-		"000000010000000000000004 000000020000000000000005 000000020000000000000007 000000010000000000000005": false,
-	} {
-		if got := held(t, strings.Fields(files)...).Contiguous(); got != want {
-			t.Errorf("%s: %v", files, got)
-		}
 	}
 }
 

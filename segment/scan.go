@@ -28,6 +28,7 @@ type Listing struct {
 	BadSize   []File       // under a complete segment's name, but not of its size
 	Partials  []File       // uncompressed partials, in order of Name.Compare
 	Histories []TimelineID // ascending
+	Live      TimelineID   // being written; 0: none yet
 	Scratch   []string     // left-overs of work that a crash ended
 }
 

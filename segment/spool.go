@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"path"
 	"sync"
+	"sync/atomic"
 
 	"github.com/walrecv/walrecv/internal/vfs"
 )
@@ -50,7 +51,8 @@ type Spool struct {
 	noSync  bool
 	onSeal  func()
 
-	names sync.RWMutex // see Exchange
+	names sync.RWMutex  // see Exchange
+	live  atomic.Uint32 // timeline being written
 }
 
 // SpoolOptions are the choices of whoever opens a spool.
@@ -284,7 +286,9 @@ func (s *Spool) freeName(prefix string) (string, error) {
 func (s *Spool) Scan() (Listing, error) {
 	s.names.RLock()
 	defer s.names.RUnlock()
-	return scanDir(s.fsys, s.dir, s.cluster.Size)
+	l, err := scanDir(s.fsys, s.dir, s.cluster.Size)
+	l.Live = TimelineID(s.live.Load())
+	return l, err
 }
 
 // Exchange runs what gives a segment another name while nobody lists the

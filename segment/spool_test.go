@@ -442,6 +442,23 @@ func TestOnSeal(t *testing.T) {
 	}
 }
 
+func TestListingKnowsTheLiveTimeline(t *testing.T) {
+	s := mustOpenSpool(t, newDisk(t))
+	w, err := s.NewWriter(pos(1, testSize.Start(1)))
+	must(t, err)
+	must(t, w.Append(testSize.Start(1), []byte{1, 2, 3}))
+	for next, want := range []segment.TimelineID{1, 2} {
+		if next > 0 {
+			must(t, w.Switch(2, testSize.Start(1)+2, []byte("1\t0/100002\tx\n")))
+		}
+		l, err := s.Scan()
+		must(t, err)
+		if l.Live != want {
+			t.Errorf("timeline %d is live, want %d", l.Live, want)
+		}
+	}
+}
+
 func TestHistoryIsNeverReplaced(t *testing.T) {
 	s := mustOpenSpool(t, newDisk(t))
 	must(t, s.PutHistory(2, []byte("1\t0/1\tx\n")))

@@ -67,6 +67,7 @@ func (s *Spool) NewWriter(at Position) (*Writer, error) {
 	if s.cluster.Size.Offset(at.LSN) != 0 {
 		return nil, fmt.Errorf("start writing at %s: %w", at, ErrNotContiguous)
 	}
+	s.live.Store(uint32(at.Timeline))
 	return &Writer{spool: s, size: s.cluster.Size, timeline: at.Timeline, pos: at.LSN}, nil
 }
 
@@ -408,6 +409,8 @@ func (w *Writer) Switch(next TimelineID, fork LSN, history []byte) error {
 	if err := w.spool.PutHistory(next, history); err != nil {
 		return err
 	}
+	w.spool.live.Store(uint32(next))
+	w.spool.onSeal() // the partial that was left is final now
 	w.mu.Lock()
 	w.timeline, w.pos = next, w.size.Floor(fork)
 	w.mu.Unlock()

@@ -114,10 +114,11 @@ func (b *archiving) nudge() {
 type compressing struct {
 	compressor *compress.Compressor
 	identified <-chan struct{}
+	log        *slog.Logger
 }
 
 func newCompressing(spool *segment.Spool, c compression, identified <-chan struct{}, log *slog.Logger) *compressing {
-	return &compressing{compress.New(spool, c.method, c.level, log), identified}
+	return &compressing{compress.New(spool, c.method, c.level, log), identified, log}
 }
 
 func (b *compressing) run(ctx context.Context) error {
@@ -132,10 +133,13 @@ func (b *compressing) run(ctx context.Context) error {
 func (b *compressing) drain(ctx context.Context) error {
 	select {
 	case <-b.identified:
-		return b.compressor.Pass(ctx)
 	default:
 		return nil
 	}
+	if err := b.compressor.Pass(ctx); err != nil {
+		b.log.Warn("stopped before everything was compressed; the rest follows at the next start", "error", err)
+	}
+	return nil // a plain segment is whole
 }
 
 func (b *compressing) nudge() { b.compressor.Nudge() }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,8 +18,12 @@ import (
 	"github.com/walrecv/walrecv/storage/local"
 )
 
-// storeTimeout bounds one look at the archive.
-const storeTimeout = time.Minute
+// How long the archive gets for an answer: to who it is, which is one small
+// object, and to what it holds. A spool that can do without waits no longer.
+const (
+	attachTimeout = 10 * time.Second
+	listTimeout   = time.Minute
+)
 
 // spoolKeeper keeps WAL in a directory alone, as pg_receivewal does.
 type spoolKeeper struct {
@@ -76,8 +81,8 @@ type archiveKeeper struct {
 	spoolKeeper
 	store storage.Store
 
-	turn    chan struct{}    // holds a token while somebody looks for the archive
-	archive *archive.Archive // nil until it was reached
+	turn    chan struct{}                   // holds a token while somebody looks for the archive
+	archive atomic.Pointer[archive.Archive] // nil until it was reached
 }
 
 // unreachable says that the archive does not answer: another try may help.
@@ -115,14 +120,14 @@ func (k *archiveKeeper) attach(ctx context.Context) (*archive.Archive, error) {
 	case <-ctx.Done():
 		return nil, &unreachable{ctx.Err()}
 	}
-	if k.archive != nil {
-		return k.archive, nil
+	if a := k.archive.Load(); a != nil {
+		return a, nil
 	}
 	used, err := k.UsedArchive()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	a, err := k.openArchive(ctx, used)
 	if err != nil {
@@ -131,7 +136,7 @@ func (k *archiveKeeper) attach(ctx context.Context) (*archive.Archive, error) {
 	if err := k.MarkArchive(); err != nil {
 		return nil, err
 	}
-	k.archive = a
+	k.archive.Store(a)
 	return a, nil
 }
 
@@ -193,7 +198,7 @@ func (k *archiveKeeper) Held(ctx context.Context) (segment.Held, error) {
 	l, err := k.list(ctx)
 	if err != nil {
 		held.Unsure = true
-		if held.Empty() || !held.Contiguous() {
+		if held.Empty() {
 			return held, &unreachable{err}
 		}
 		k.log.Warn("the archive cannot be listed; going on from what the spool holds", "error", err)
@@ -209,11 +214,11 @@ func (k *archiveKeeper) Held(ctx context.Context) (segment.Held, error) {
 }
 
 func (k *archiveKeeper) list(ctx context.Context) (*archive.Listing, error) {
-	a, err := k.attach(ctx)
-	if err != nil {
-		return nil, err
+	a := k.archive.Load()
+	if a == nil {
+		return nil, errors.New("the archive has not answered yet") // Identify has asked a moment ago
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	return a.Listing(ctx)
 }

@@ -75,7 +75,7 @@ func plan(l segment.Listing) []item {
 	begun := map[segment.Name]bool{}
 	for _, f := range l.Partials {
 		begun[f.Name] = true
-		if f.Name.Timeline < newest {
+		if f.Name.Timeline < newest && f.Name.Timeline != l.Live {
 			items = append(items, item{kind: itemPartial, name: f.Name, bases: []string{f.Base}})
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/walrecv/walrecv/internal/codec"
+	"github.com/walrecv/walrecv/segment"
 )
 
 const history4 = history2 + "\n3\t0/500000\tbefore 2024-01-01\n"
@@ -132,5 +133,20 @@ func TestPartialsOfEveryState(t *testing.T) {
 	slices.Sort(lines)
 	if len(lines) != 2 || !strings.Contains(lines[0], "000000010000000000000004.partial") || !strings.Contains(lines[1], "000000010000000000000006.partial") {
 		t.Errorf("logged %q", lines)
+	}
+}
+
+// After a branch was accepted, the timeline that is being written can be lower
+// than one whose history is there. Its partial is not final.
+func TestPartialThatIsBeingWrittenIsNotFinal(t *testing.T) {
+	l := segment.Listing{
+		Histories: []segment.TimelineID{2},
+		Partials:  []segment.File{{Name: name(1, 3), Base: name(1, 3).Format(testSize) + segment.PartialSuffix}},
+	}
+	for live, want := range map[segment.TimelineID]int{0: 2, 1: 1, 2: 2} {
+		l.Live = live
+		if items := plan(l); len(items) != want {
+			t.Errorf("timeline %d is being written: %v", live, items)
+		}
 	}
 }

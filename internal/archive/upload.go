@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"time"
 
@@ -52,6 +53,9 @@ func (u *Uploader) uploadSegment(ctx context.Context, i item) error {
 // streamed again, or it holds nothing that was ever acknowledged.
 func (u *Uploader) uploadPartial(ctx context.Context, i item) error {
 	empty, err := u.isEmpty(i)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it is complete by now
+	}
 	if err != nil {
 		return &LocalError{err}
 	}
