@@ -3,7 +3,6 @@ package segment
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 )
 
 // The lengths of a page header, in bytes. The long one is on the first page of
@@ -50,6 +49,20 @@ func ParsePageHeader(p []byte) (PageHeader, error) {
 	if len(p) < shortHeaderLen {
 		return PageHeader{}, fmt.Errorf("%d bytes are too few for a page header", len(p))
 	}
+	h := parseShortHeader(p)
+	if !h.Long {
+		return h, nil
+	}
+	if len(p) < longHeaderLen {
+		return PageHeader{}, fmt.Errorf("%d bytes are too few for a long page header", len(p))
+	}
+	h.parseLong(p)
+	return h, nil
+}
+
+// parseShortHeader reads what every page header has.
+func parseShortHeader(p []byte) PageHeader {
+	_ = p[shortHeaderLen-1]
 	h := PageHeader{
 		Magic:    binary.LittleEndian.Uint16(p),
 		Info:     binary.LittleEndian.Uint16(p[2:]),
@@ -57,17 +70,16 @@ func ParsePageHeader(p []byte) (PageHeader, error) {
 		Addr:     LSN(binary.LittleEndian.Uint64(p[8:])),
 		RemLen:   binary.LittleEndian.Uint32(p[16:]), // four bytes of padding follow
 	}
-	if h.Info&infoLong == 0 {
-		return h, nil
-	}
-	if len(p) < longHeaderLen {
-		return PageHeader{}, fmt.Errorf("%d bytes are too few for a long page header", len(p))
-	}
-	h.Long = true
+	h.Long = h.Info&infoLong != 0
+	return h
+}
+
+// parseLong reads what only a long header has.
+func (h *PageHeader) parseLong(p []byte) {
+	_ = p[longHeaderLen-1]
 	h.SystemID = binary.LittleEndian.Uint64(p[24:])
 	h.SegmentSize = binary.LittleEndian.Uint32(p[32:])
 	h.BlockSize = binary.LittleEndian.Uint32(p[36:])
-	return h, nil
 }
 
 // MajorOfMagic is the major version of PostgreSQL that writes pages with this
@@ -122,14 +134,4 @@ func (h PageHeader) fault() string {
 		return "it both continues and abandons a record"
 	}
 	return ""
-}
-
-// bigEndian tells whether p, the page at addr that could not be made sense of,
-// is one of a server with the other byte order.
-func bigEndian(p []byte, addr LSN) bool {
-	magic := binary.LittleEndian.Uint16(p)
-	if _, known := MajorOfMagic(bits.ReverseBytes16(magic)); known {
-		return true
-	}
-	return addr != 0 && LSN(binary.BigEndian.Uint64(p[8:])) == addr
 }
