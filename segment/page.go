@@ -3,6 +3,7 @@ package segment
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // The lengths of a page header, in bytes. The long one is on the first page of
@@ -82,32 +83,26 @@ func (h *PageHeader) parseLong(p []byte) {
 	h.BlockSize = binary.LittleEndian.Uint32(p[36:])
 }
 
+// firstMajor is the oldest version whose pages are known, that of magics[0].
+const firstMajor = 10
+
+// magics are the magic numbers of the pages of each major version.
+var magics = [...]uint16{0xD097, 0xD098, 0xD101, 0xD106, 0xD10D, 0xD110, 0xD113, 0xD116, 0xD118}
+
 // MajorOfMagic is the major version of PostgreSQL that writes pages with this
 // magic number. The layout of pages is the same for all of them, so an unknown
 // number tells of a newer server rather than of damage.
 func MajorOfMagic(magic uint16) (major int, known bool) {
-	switch magic {
-	case 0xD097:
-		return 10, true
-	case 0xD098:
-		return 11, true
-	case 0xD101:
-		return 12, true
-	case 0xD106:
-		return 13, true
-	case 0xD10D:
-		return 14, true
-	case 0xD110:
-		return 15, true
-	case 0xD113:
-		return 16, true
-	case 0xD116:
-		return 17, true
-	case 0xD118:
-		return 18, true
-	default:
+	i := slices.Index(magics[:], magic)
+	if i < 0 {
 		return 0, false
 	}
+	return firstMajor + i, true
+}
+
+// isKnownMajor tells whether the magic number of a major version is known.
+func isKnownMajor(major int) bool {
+	return major >= firstMajor && major < firstMajor+len(magics)
 }
 
 // headerLen is the length of the header itself.
