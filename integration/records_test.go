@@ -32,6 +32,8 @@ type walRecords struct {
 	unchecked []string
 }
 
+func (w *walRecords) Segment(segment.LSN) {}
+
 func (w *walRecords) Record(r *segment.Record) {
 	what := ""
 	switch r.Kind {

@@ -2,7 +2,7 @@
 // in the log is ([LSN]), which segment holds it ([Size], [Name]), how timelines
 // branch ([History]), what a sound segment looks like from the outside
 // ([CheckFirstPage], [CheckPages]) and which records stand in it ([Reader],
-// [FindEnd]).
+// [FindEnd], [Summarizer]).
 //
 // # Words
 //

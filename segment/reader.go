@@ -16,6 +16,9 @@ type ReaderOptions struct {
 // Visitor is told what a [Reader] finds, in the order of the log, while
 // [Reader.Feed] runs. It must not call the Reader.
 type Visitor interface {
+	// Segment tells that a segment begins, also one that is read again. What is
+	// told next was found in it, though it can be about a record that began before.
+	Segment(start LSN)
 	// Record tells of a record that is complete and sound. The Record is valid
 	// only until the method returns.
 	Record(r *Record)
@@ -77,6 +80,7 @@ type flow struct {
 	pos      LSN // of the next byte
 	mode     mode
 	timeline TimelineID // of the page before
+	whole    bool       // the segment was read from its start
 
 	page    [longHeaderLen]byte // the part of a page's header that is there
 	pageLen int

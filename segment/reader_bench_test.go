@@ -10,6 +10,7 @@ import (
 // tally counts what a Reader tells.
 type tally struct{ records, faults, unchecked int }
 
+func (c *tally) Segment(segment.LSN)                {}
 func (c *tally) Record(*segment.Record)             { c.records++ }
 func (c *tally) Fault(segment.Fault)                { c.faults++ }
 func (c *tally) Unchecked(segment.LSN, segment.LSN) { c.unchecked++ }

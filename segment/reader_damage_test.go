@@ -355,6 +355,7 @@ type spotVisitor struct {
 	told bool
 }
 
+func (v *spotVisitor) Segment(segment.LSN)            {}
 func (v *spotVisitor) Record(*segment.Record)         {}
 func (v *spotVisitor) Fault(segment.Fault)            { v.told = true }
 func (v *spotVisitor) Unchecked(from, to segment.LSN) { v.told = v.told || v.at >= from && v.at < to }

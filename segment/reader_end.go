@@ -59,6 +59,7 @@ type firstFault struct {
 	fault Fault
 }
 
+func (v *firstFault) Segment(LSN)        {}
 func (v *firstFault) Record(*Record)     {}
 func (v *firstFault) Unchecked(_, _ LSN) {}
 func (v *firstFault) Fault(f Fault) {

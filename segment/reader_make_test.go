@@ -289,6 +289,8 @@ type events struct {
 	lines []string
 }
 
+func (e *events) Segment(segment.LSN) {}
+
 func (e *events) Record(r *segment.Record) {
 	line := fmt.Sprintf("record %s-%s tli %d len %d rm %d info %02X xid %d prev %s",
 		r.LSN, r.End, r.Timeline, r.Length, uint8(r.Manager), r.Info, r.XID, r.Prev)

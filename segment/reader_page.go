@@ -36,6 +36,8 @@ func (r *Reader) pageBegins(addr LSN) {
 	}
 	if r.rules.id.Size.Offset(addr) == 0 {
 		r.keepBorder()
+		r.whole = true
+		r.visit.Segment(addr)
 	}
 }
 

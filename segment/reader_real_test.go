@@ -3,6 +3,7 @@ package segment_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -139,6 +140,7 @@ func TestFindEndOfRealSegments(t *testing.T) {
 // where the last whole record does.
 func TestFindEndOfTornSegment(t *testing.T) {
 	n, data := readSample(t, sampleFork)
+	zeros := make([]byte, len(data))
 	_, old := readSample(t, sampleFull)
 	for i := range old { // the headers stay, the rest must not be the same by chance
 		if i%sampleBlock >= headerLen(i/sampleBlock) {
@@ -157,12 +159,9 @@ func TestFindEndOfTornSegment(t *testing.T) {
 				want = end
 			}
 		}
-		for name, torn := range map[string][]byte{
-			"nothing":  data[:cut],
-			"zeros":    slices.Concat(data[:cut], make([]byte, len(data)-cut)),
-			"recycled": slices.Concat(data[:cut], old[cut:]),
-		} {
-			end, err := segment.FindEnd(bytes.NewReader(torn), n, sampleOptions())
+		for name, rest := range map[string][]byte{"nothing": nil, "zeros": zeros[cut:], "recycled": old[cut:]} {
+			torn := io.MultiReader(bytes.NewReader(data[:cut]), bytes.NewReader(rest))
+			end, err := segment.FindEnd(torn, n, sampleOptions())
 			if err != nil || end.LSN != want && !sameTorn(end.LSN, cut, start) || (end.Reason == "") != (name == "nothing") {
 				t.Fatalf("cut off at %d, then %s: %+v, %v; want %s", cut, name, end, err, want)
 			}
@@ -179,6 +178,7 @@ func sameTorn(end segment.LSN, cut int, start segment.LSN) bool {
 // recordFunc is a Visitor that wants records only.
 type recordFunc func(r *segment.Record)
 
+func (recordFunc) Segment(segment.LSN)                {}
 func (f recordFunc) Record(r *segment.Record)         { f(r) }
 func (recordFunc) Fault(segment.Fault)                {}
 func (recordFunc) Unchecked(segment.LSN, segment.LSN) {}

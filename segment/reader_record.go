@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"encoding/binary"
 	"hash/crc32"
 )
 
@@ -40,10 +41,8 @@ func (r *Reader) wholeRecord(p []byte, at LSN) int {
 	if end > len(p) || h.prev != r.last || h.padding != 0 || !r.records.takes(h.manager) || h.changesCourse() {
 		return 0
 	}
-	for _, b := range p[h.length:end] {
-		if b != 0 {
-			return 0
-		}
+	if tail := binary.LittleEndian.Uint64(p[end-recordAlign:]); tail>>(64-8*(end-int(h.length))) != 0 {
+		return 0 // what is between this record and the next one
 	}
 	crc := crc32.Update(0, castagnoli, p[recordHeaderLen:h.length])
 	if crc32.Update(crc, castagnoli, p[:crcOffset]) != h.crc {

@@ -62,6 +62,9 @@ func (w *walMaker) checkWants(t *testing.T, want []string) {
 	t.Helper()
 	wantEvents(t, readAll(t, w.options(), w.start, w.data), want)
 	for _, piece := range []int{1, 7, 8, 24, 25, 8191, 8192, 131072} {
+		if len(w.data)/piece > 50_000 {
+			continue // takes long and shows no more than with shorter logs
+		}
 		e := &events{t: t}
 		r := newReader(t, w.options(), e)
 		at := w.start
@@ -85,12 +88,12 @@ func TestReaderReadsRecordsOfAllLengths(t *testing.T) {
 	for block := uint32(1 << 10); block <= 64<<10; block *= 2 {
 		t.Run(fmt.Sprint(block), func(t *testing.T) {
 			w := newWAL(1<<20, block, testStart)
-			for length := 24; length < min(3*int(block), 2000); length++ {
+			for length := 24; length < min(3*int(block), 2000); length += 1 + length/200 {
 				w.record(rmHeap, byte(length), uint32(length), filler(length))
 			}
 			for _, pages := range []int{1, 2, 3} {
-				for d := range 60 {
-					w.record(rmHeap, 0, 1, filler(pages*int(block)-30+d))
+				for d := -30; d < 30; d += 1 + int(block)>>12 {
+					w.record(rmHeap, 0, 1, filler(pages*int(block)+d))
 				}
 			}
 			w.check(t)
