@@ -1,7 +1,8 @@
 // Package segment knows PostgreSQL's write-ahead log as files: what a position
 // in the log is ([LSN]), which segment holds it ([Size], [Name]), how timelines
-// branch ([History]) and what a sound segment looks like from the outside
-// ([CheckFirstPage], [CheckPages]).
+// branch ([History]), what a sound segment looks like from the outside
+// ([CheckFirstPage], [CheckPages]) and which records stand in it ([Reader],
+// [FindEnd], [Summarizer]).
 //
 // # Words
 //

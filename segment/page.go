@@ -3,7 +3,7 @@ package segment
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
+	"slices"
 )
 
 // The lengths of a page header, in bytes. The long one is on the first page of
@@ -50,6 +50,20 @@ func ParsePageHeader(p []byte) (PageHeader, error) {
 	if len(p) < shortHeaderLen {
 		return PageHeader{}, fmt.Errorf("%d bytes are too few for a page header", len(p))
 	}
+	h := parseShortHeader(p)
+	if !h.Long {
+		return h, nil
+	}
+	if len(p) < longHeaderLen {
+		return PageHeader{}, fmt.Errorf("%d bytes are too few for a long page header", len(p))
+	}
+	h.parseLong(p)
+	return h, nil
+}
+
+// parseShortHeader reads what every page header has.
+func parseShortHeader(p []byte) PageHeader {
+	_ = p[shortHeaderLen-1]
 	h := PageHeader{
 		Magic:    binary.LittleEndian.Uint16(p),
 		Info:     binary.LittleEndian.Uint16(p[2:]),
@@ -57,45 +71,38 @@ func ParsePageHeader(p []byte) (PageHeader, error) {
 		Addr:     LSN(binary.LittleEndian.Uint64(p[8:])),
 		RemLen:   binary.LittleEndian.Uint32(p[16:]), // four bytes of padding follow
 	}
-	if h.Info&infoLong == 0 {
-		return h, nil
-	}
-	if len(p) < longHeaderLen {
-		return PageHeader{}, fmt.Errorf("%d bytes are too few for a long page header", len(p))
-	}
-	h.Long = true
+	h.Long = h.Info&infoLong != 0
+	return h
+}
+
+// parseLong reads what only a long header has.
+func (h *PageHeader) parseLong(p []byte) {
+	_ = p[longHeaderLen-1]
 	h.SystemID = binary.LittleEndian.Uint64(p[24:])
 	h.SegmentSize = binary.LittleEndian.Uint32(p[32:])
 	h.BlockSize = binary.LittleEndian.Uint32(p[36:])
-	return h, nil
 }
+
+// firstMajor is the oldest version whose pages are known, that of magics[0].
+const firstMajor = 10
+
+// magics are the magic numbers of the pages of each major version.
+var magics = [...]uint16{0xD097, 0xD098, 0xD101, 0xD106, 0xD10D, 0xD110, 0xD113, 0xD116, 0xD118}
 
 // MajorOfMagic is the major version of PostgreSQL that writes pages with this
 // magic number. The layout of pages is the same for all of them, so an unknown
 // number tells of a newer server rather than of damage.
 func MajorOfMagic(magic uint16) (major int, known bool) {
-	switch magic {
-	case 0xD097:
-		return 10, true
-	case 0xD098:
-		return 11, true
-	case 0xD101:
-		return 12, true
-	case 0xD106:
-		return 13, true
-	case 0xD10D:
-		return 14, true
-	case 0xD110:
-		return 15, true
-	case 0xD113:
-		return 16, true
-	case 0xD116:
-		return 17, true
-	case 0xD118:
-		return 18, true
-	default:
+	i := slices.Index(magics[:], magic)
+	if i < 0 {
 		return 0, false
 	}
+	return firstMajor + i, true
+}
+
+// isKnownMajor tells whether the magic number of a major version is known.
+func isKnownMajor(major int) bool {
+	return major >= firstMajor && major < firstMajor+len(magics)
 }
 
 // headerLen is the length of the header itself.
@@ -122,14 +129,4 @@ func (h PageHeader) fault() string {
 		return "it both continues and abandons a record"
 	}
 	return ""
-}
-
-// bigEndian tells whether p, the page at addr that could not be made sense of,
-// is one of a server with the other byte order.
-func bigEndian(p []byte, addr LSN) bool {
-	magic := binary.LittleEndian.Uint16(p)
-	if _, known := MajorOfMagic(bits.ReverseBytes16(magic)); known {
-		return true
-	}
-	return addr != 0 && LSN(binary.BigEndian.Uint64(p[8:])) == addr
 }

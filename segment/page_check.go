@@ -7,17 +7,9 @@ import (
 	"io"
 )
 
-const (
-	// checkChunkLen is how much of a segment is in memory at a time. It is a
-	// multiple of every page length, and every segment size a multiple of it.
-	checkChunkLen = 128 << 10
-
-	minBlockLen = 1 << 10
-	maxBlockLen = 64 << 10
-)
-
-// emptyPage is what an unused page is compared with. It is never written to.
-var emptyPage [maxBlockLen]byte
+// checkChunkLen is how much of a segment is in memory at a time. It is a
+// multiple of every page length, and every segment size a multiple of it.
+const checkChunkLen = 128 << 10
 
 // CorruptError says that a segment is not what its name promises. Another read
 // of the same bytes gives the same answer.
@@ -93,21 +85,19 @@ func CheckPages(r io.ReaderAt, n Name, id Identity) error {
 
 // pageWalk goes over the pages of one segment in order.
 type pageWalk struct {
-	name Name
-	id   Identity
+	name  Name
+	size  Size
+	rules pageRules
 
-	magic    uint16
-	block    int64      // bytes of a page, 0 before the first page
-	timeline TimelineID // of the page before
-	owed     int64      // bytes that the next page must say are left of a record
-	hole     int64      // offset of the first page of zeros, 0 if there was none
+	owed int64 // bytes that the next page must say are left of a record
+	hole int64 // offset of the first page of zeros, 0 if there was none
 }
 
 func newPageWalk(n Name, id Identity) (pageWalk, error) {
 	if err := id.Size.Valid(); err != nil {
 		return pageWalk{}, err
 	}
-	return pageWalk{name: n, id: id}, nil
+	return pageWalk{name: n, size: id.Size, rules: pageRules{id: id, last: n.Timeline}}, nil
 }
 
 // read fills buf. A file that ends too early is corrupt, whatever else its
@@ -118,15 +108,15 @@ func (w *pageWalk) read(r io.ReaderAt, buf []byte, offset int64) error {
 	case got == len(buf):
 		return nil
 	case errors.Is(err, io.EOF):
-		return w.corrupt(offset+int64(got), "the file ends here, a segment has %d bytes", int64(w.id.Size))
+		return w.corrupt(offset+int64(got), "the file ends here, a segment has %d bytes", int64(w.size))
 	default:
-		return fmt.Errorf("read WAL segment %s at offset %d: %w", w.name.Format(w.id.Size), offset, err)
+		return fmt.Errorf("read WAL segment %s at offset %d: %w", w.name.Format(w.size), offset, err)
 	}
 }
 
 // end checks that nothing follows the segment.
 func (w *pageWalk) end(r io.ReaderAt, buf []byte) error {
-	size := int64(w.id.Size)
+	size := int64(w.size)
 	got, err := r.ReadAt(buf, size)
 	switch {
 	case got > 0:
@@ -134,7 +124,7 @@ func (w *pageWalk) end(r io.ReaderAt, buf []byte) error {
 	case err == nil || errors.Is(err, io.EOF):
 		return nil
 	default:
-		return fmt.Errorf("read WAL segment %s at offset %d: %w", w.name.Format(w.id.Size), size, err)
+		return fmt.Errorf("read WAL segment %s at offset %d: %w", w.name.Format(w.size), size, err)
 	}
 }
 
@@ -144,10 +134,10 @@ func (w *pageWalk) chunk(p []byte, offset int64) error {
 		if err := w.first(p); err != nil {
 			return err
 		}
-		p, offset = p[w.block:], w.block
+		p, offset = p[w.rules.block:], w.rules.block
 	}
-	for ; len(p) > 0; p, offset = p[w.block:], offset+w.block {
-		if err := w.page(p[:w.block], offset); err != nil {
+	for ; len(p) > 0; p, offset = p[w.rules.block:], offset+w.rules.block {
+		if err := w.page(p[:w.rules.block], offset); err != nil {
 			return err
 		}
 	}
@@ -156,50 +146,13 @@ func (w *pageWalk) chunk(p []byte, offset int64) error {
 
 // first checks the first page.
 func (w *pageWalk) first(p []byte) error {
-	start := w.name.Start(w.id.Size)
 	if len(p) < longHeaderLen {
 		return w.corrupt(int64(len(p)), "the page header ends here")
 	}
 	if bytes.Equal(p[:longHeaderLen], emptyPage[:longHeaderLen]) {
 		return w.corrupt(0, "the first page is empty")
 	}
-	h, err := ParsePageHeader(p)
-	if err != nil {
-		return w.corrupt(0, "%v", err)
-	}
-	if h.Addr != start {
-		if bigEndian(p, start) {
-			return w.corrupt(0, "it was written by a big-endian server, which is not supported")
-		}
-		return w.corrupt(0, "the page address is %s instead of %s", h.Addr, start)
-	}
-	if !h.Long {
-		return w.corrupt(0, "the first page has a short header")
-	}
-	if reason := w.fault(h); reason != "" {
-		return w.corrupt(0, "%s", reason)
-	}
-	if reason := w.longFault(h); reason != "" {
-		return w.corrupt(0, "%s", reason)
-	}
-	w.magic = h.Magic
-	w.block = int64(h.BlockSize)
-	w.accept(h)
-	return nil
-}
-
-// longFault says what is wrong with the fields that only a long header has, or
-// "".
-func (w *pageWalk) longFault(h PageHeader) string {
-	switch {
-	case w.id.SystemID != 0 && h.SystemID != w.id.SystemID:
-		return fmt.Sprintf("it belongs to the cluster with system identifier %d instead of %d", h.SystemID, w.id.SystemID)
-	case int64(h.SegmentSize) != int64(w.id.Size):
-		return fmt.Sprintf("it is of a cluster with segments of %s instead of %s", Size(h.SegmentSize), w.id.Size)
-	case h.BlockSize < minBlockLen || h.BlockSize > maxBlockLen || h.BlockSize&(h.BlockSize-1) != 0:
-		return fmt.Sprintf("%d bytes is not a page length", h.BlockSize)
-	}
-	return ""
+	return w.header(p, 0)
 }
 
 // page checks any page but the first.
@@ -210,23 +163,21 @@ func (w *pageWalk) page(p []byte, offset int64) error {
 	if w.hole > 0 {
 		return w.corrupt(w.hole, "empty page, but the one at offset %d is in use", offset)
 	}
-	h, err := ParsePageHeader(p)
-	if err != nil {
-		return w.corrupt(offset, "%v", err)
-	}
-	addr := w.name.Start(w.id.Size) + LSN(offset)
-	switch {
-	case h.Addr != addr:
-		return w.corrupt(offset, "the page address is %s instead of %s", h.Addr, addr)
-	case h.Magic != w.magic:
-		return w.corrupt(offset, "the magic number is %04X, but %04X on the first page", h.Magic, w.magic)
-	case h.Long:
-		return w.corrupt(offset, "a long page header within the segment")
-	}
-	if reason := w.fault(h); reason != "" {
+	return w.header(p, offset)
+}
+
+// header checks the header that p begins with.
+func (w *pageWalk) header(p []byte, offset int64) error {
+	h, reason := w.rules.check(p, w.name.Start(w.size)+LSN(offset))
+	if reason != "" {
 		return w.corrupt(offset, "%s", reason)
 	}
-	w.accept(h)
+	abandoned := h.Info&infoOverwriteContRecord != 0
+	if w.owed > 0 && int64(h.RemLen) != w.owed && !abandoned {
+		return w.corrupt(offset, "%d bytes instead of %d are left of a record", h.RemLen, w.owed)
+	}
+	w.rules.accept(h)
+	w.owed = max(0, int64(h.RemLen)-(w.rules.block-h.headerLen()))
 	return nil
 }
 
@@ -241,33 +192,9 @@ func (w *pageWalk) zeroPage(offset int64) error {
 	return nil
 }
 
-// fault says what is wrong with a header by itself or after the one before it,
-// or "".
-func (w *pageWalk) fault(h PageHeader) string {
-	if reason := h.fault(); reason != "" {
-		return reason
-	}
-	abandoned := h.Info&infoOverwriteContRecord != 0
-	switch {
-	case h.Timeline > w.name.Timeline:
-		return fmt.Sprintf("timeline %d is after the file's own", uint32(h.Timeline))
-	case h.Timeline < w.timeline:
-		return fmt.Sprintf("timeline %d, but the page before has %d", uint32(h.Timeline), uint32(w.timeline))
-	case w.owed > 0 && int64(h.RemLen) != w.owed && !abandoned:
-		return fmt.Sprintf("%d bytes instead of %d are left of a record", h.RemLen, w.owed)
-	}
-	return ""
-}
-
-// accept takes over what the next page is measured by.
-func (w *pageWalk) accept(h PageHeader) {
-	w.timeline = h.Timeline
-	w.owed = max(0, int64(h.RemLen)-(w.block-h.headerLen()))
-}
-
 func (w *pageWalk) corrupt(offset int64, format string, args ...any) error {
 	return &CorruptError{
-		Segment: w.name.Format(w.id.Size),
+		Segment: w.name.Format(w.size),
 		Offset:  offset,
 		Reason:  fmt.Sprintf(format, args...),
 	}

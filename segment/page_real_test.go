@@ -245,7 +245,7 @@ func TestForeignSegmentIsFound(t *testing.T) {
 	}{
 		"number before":       {sampleFull, segment.Name{Timeline: 1, Number: 7}, sampleID(), "page address is 0/800000 instead of 0/700000"},
 		"number after":        {sampleFull, segment.Name{Timeline: 1, Number: 9}, sampleID(), "page address is 0/800000 instead of 0/900000"},
-		"timeline before":     {sampleOldPages, segment.Name{Timeline: 1, Number: 0xD}, sampleID(), "timeline 2 is after the file's own"},
+		"timeline before":     {sampleOldPages, segment.Name{Timeline: 1, Number: 0xD}, sampleID(), "timeline 2 is after 1, the newest there can be"},
 		"another cluster":     {sampleFull, segment.Name{Timeline: 1, Number: 8}, segment.Identity{SystemID: 1, Size: sampleSize}, "system identifier 7710755342863415827 instead of 1"},
 		"another size":        {sampleFull, segment.Name{Timeline: 1, Number: 4}, segment.Identity{SystemID: sampleSystem, Size: 2 << 20}, "segments of 1MB instead of 2MB"},
 		"another size, start": {sampleHead, segment.Name{Timeline: 1, Number: 0}, segment.Identity{Size: 16 << 20}, "page address"},
@@ -263,7 +263,7 @@ func TestForeignSegmentIsFound(t *testing.T) {
 	_, data := readSample(t, sampleFork)
 	n := segment.Name{Timeline: 1, Number: 0xC}
 	err := segment.CheckPages(bytes.NewReader(data), n, sampleID())
-	wantCorrupt(t, err, n, 14*sampleBlock, "timeline 2 is after the file's own")
+	wantCorrupt(t, err, n, 14*sampleBlock, "timeline 2 is after 1, the newest there can be")
 }
 
 func TestOlderPagesInLaterTimelineAreSound(t *testing.T) {
