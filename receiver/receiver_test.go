@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +30,8 @@ const (
 // keeper keeps WAL in a spool on a disk in memory.
 type keeper struct {
 	*segment.Spool
-	wrap func(receiver.Sink) receiver.Sink
+	unsure *atomic.Bool // an archive does not answer
+	wrap   func(receiver.Sink) receiver.Sink
 }
 
 func (k *keeper) Identify(_ context.Context, c segment.Cluster) error {
@@ -39,7 +41,11 @@ func (k *keeper) Identify(_ context.Context, c segment.Cluster) error {
 	return k.Prepare()
 }
 
-func (k *keeper) Held(context.Context) (segment.Held, error) { return k.Spool.Held() }
+func (k *keeper) Held(context.Context) (segment.Held, error) {
+	held, err := k.Spool.Held()
+	held.Unsure = k.unsure.Load()
+	return held, err
+}
 
 func (k *keeper) Open(at segment.Position) (receiver.Sink, error) {
 	w, err := k.NewWriter(at)
@@ -58,6 +64,7 @@ type rig struct {
 	o      receiver.Options
 	wrap   func(receiver.Sink) receiver.Sink
 	logs   lockedBuffer
+	unsure atomic.Bool
 
 	stop context.CancelFunc
 	done chan error
@@ -146,7 +153,7 @@ func (r *rig) tryStart() error {
 	r.o.Conn = r.conn()
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop, r.done = cancel, make(chan error, 1)
-	recv := receiver.New(r.o, &keeper{Spool: spool, wrap: r.wrap}, log)
+	recv := receiver.New(r.o, &keeper{Spool: spool, unsure: &r.unsure, wrap: r.wrap}, log)
 	go func() {
 		err := recv.Run(ctx)
 		r.done <- errors.Join(err, spool.Close())

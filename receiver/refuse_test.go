@@ -38,6 +38,22 @@ func TestRefusesAGap(t *testing.T) {
 	}
 }
 
+// While an archive does not answer, it may have what the server no longer has.
+func TestGapIsNotDeclaredUnsure(t *testing.T) {
+	r := newRig(t, fakepg.Config{End: 3 * mib})
+	r.fill(3 * mib)
+	r.server.SetEnd(9 * mib)
+	r.server.SetBegin(5 * mib)
+	r.unsure.Store(true)
+	r.start()
+	eventually(t, func() bool { return strings.Contains(r.logs.String(), "the archive does not answer") })
+	r.unsure.Store(false)
+	var gap *receiver.GapError
+	if err := r.wait(); !errors.As(err, &gap) {
+		t.Errorf("once it answers: %v", err)
+	}
+}
+
 func TestSlots(t *testing.T) {
 	reserved := map[string]fakepg.Slot{"s": {RestartLSN: 2*mib + 500}}
 	t.Run("an empty spool starts at the slot", func(t *testing.T) {
