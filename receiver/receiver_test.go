@@ -30,7 +30,7 @@ const (
 // keeper keeps WAL in a spool on a disk in memory.
 type keeper struct {
 	*segment.Spool
-	unsure *atomic.Bool // an archive does not answer
+	unsure *atomic.Bool // an archive does not answer; nil: it does
 	wrap   func(receiver.Sink) receiver.Sink
 }
 
@@ -43,7 +43,7 @@ func (k *keeper) Identify(_ context.Context, c segment.Cluster) error {
 
 func (k *keeper) Held(context.Context) (segment.Held, error) {
 	held, err := k.Spool.Held()
-	held.Unsure = k.unsure.Load()
+	held.Unsure = k.unsure != nil && k.unsure.Load()
 	return held, err
 }
 

@@ -88,10 +88,10 @@ func StallInside(n int, release <-chan struct{}) Fault {
 		case <-st.c.gone:
 			return errCut
 		}
+		st.advance(m) // before the rest: the client may confirm it at once
 		if err := st.c.Write(wire[n:]); err != nil {
 			return err
 		}
-		st.advance(m)
 		return errContinue
 	}}
 }
