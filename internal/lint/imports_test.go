@@ -24,8 +24,8 @@ type may struct {
 var house = map[string]may{
 	"cmd/walrecv": {
 		ours: []string{
-			"internal/archive", "internal/codec", "internal/compress", "internal/restore", "internal/units",
-			"internal/vfs", "receiver", "segment", "storage", "storage/local",
+			"internal/archive", "internal/codec", "internal/compress", "internal/monitor", "internal/restore",
+			"internal/units", "internal/vfs", "receiver", "segment", "storage", "storage/local",
 		},
 		theirs: []string{
 			"github.com/cenkalti/backoff/v5", "github.com/jackc/pgx/v5/pgconn", "github.com/lmittmann/tint",
@@ -48,6 +48,10 @@ var house = map[string]may{
 	"internal/archive": {
 		ours:   []string{"internal/codec", "internal/vfs", "segment", "storage"},
 		theirs: []string{"github.com/cenkalti/backoff/v5", "golang.org/x/sync"},
+	},
+	"internal/monitor": {
+		ours:   []string{"segment", "storage"},
+		theirs: []string{"github.com/prometheus/client_golang"},
 	},
 	"internal/compress": {ours: []string{"internal/codec", "internal/vfs", "segment"}},
 	"segment":           {ours: []string{"internal/vfs"}},
