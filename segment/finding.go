@@ -110,10 +110,23 @@ func ParseMark(content []byte, s Size) (Mark, error) {
 }
 
 // IsGapName tells whether a file of that name is a [Gap].
-func IsGapName(base string) bool { return strings.HasSuffix(base, gapSuffix) }
+func IsGapName(base string) bool {
+	timeline, rest, _ := strings.Cut(base, ".")
+	ends, ok := strings.CutSuffix(rest, gapSuffix)
+	from, to, _ := strings.Cut(ends, "-")
+	return ok && isHex(timeline, partDigits) && isHex(from, 2*partDigits) && isHex(to, 2*partDigits)
+}
 
 // IsMarkName tells whether a file of that name is a [Mark].
-func IsMarkName(base string) bool { return strings.HasSuffix(base, markSuffix) }
+func IsMarkName(base string) bool {
+	name, rest, _ := strings.Cut(base, ".")
+	at, ok := strings.CutSuffix(rest, markSuffix)
+	return ok && IsSegmentName(name) && isHex(at, 2*partDigits)
+}
+
+func isHex(digits string, n int) bool {
+	return len(digits) == n && strings.Trim(digits, "0123456789ABCDEF") == ""
+}
 
 func encodeFinding(f any) ([]byte, error) {
 	data, err := json.Marshal(f)

@@ -53,3 +53,14 @@ func TestFindingsThatAreNone(t *testing.T) {
 		}
 	}
 }
+
+func TestNamesOfFindings(t *testing.T) {
+	for _, base := range []string{
+		"", ".gap", "note.gap", "00000001.0-1.gap", "00000002.0000000000500000.gap", "0000000g.0000000000500000-0000000000900000.gap",
+		".mark", "000000010000000000000007.mark", "000000010000000000000007.712345.mark",
+	} {
+		if IsGapName(base) || IsMarkName(base) {
+			t.Errorf("%q is taken for a finding", base)
+		}
+	}
+}

@@ -24,6 +24,7 @@ type Held struct {
 	Sealed   map[Name]struct{} // complete segments
 	Partials []Partial         // begun ones, in the spool only
 	Newest   TimelineID        // highest timeline seen; 0 with nothing held
+	Gaps     []Gap             // what is missing by consent
 	Unsure   bool              // there may be more: the archive did not answer
 
 	// Archived is the end of the archive's sealed WAL on each timeline, and
@@ -81,10 +82,11 @@ func (h Held) has(n Name) bool {
 }
 
 // Resume finds where streaming has to start: the furthest point on the server's
-// history below which held has no hole, always the start of a segment. WAL of
-// an abandoned branch does not count: neither a timeline that is not in the
-// history, nor a segment that ends beyond its timeline's fork. ok is false if
-// nothing of the history is held, and then the caller has to know better.
+// history below which held has no hole but accepted gaps, always the start of a
+// segment. WAL of an abandoned branch does not count: neither a timeline that is
+// not in the history, nor a segment that ends beyond its timeline's fork. ok is
+// false if nothing of the history is held, and then the caller has to know
+// better.
 func Resume(server History, size Size, held Held) (start Position, ok bool) {
 	number, ok := firstMissing(server, size, held)
 	if !ok {
@@ -95,6 +97,9 @@ func Resume(server History, size Size, held Held) (start Position, ok bool) {
 	}
 	if !ok {
 		return Position{}, false
+	}
+	for more := true; more; {
+		number, more = held.skipGap(server, size, number)
 	}
 	return Position{Timeline: startTimeline(server, size, held, number), LSN: size.Start(number)}, true
 }
@@ -118,11 +123,26 @@ func firstMissing(server History, size Size, held Held) (uint64, bool) {
 	}
 	number := oldest
 	for {
-		if _, have := on[number]; !have {
+		if _, have := on[number]; have {
+			number++
+			continue
+		}
+		behind, ok := held.skipGap(server, size, number)
+		if !ok {
 			return number, true
 		}
-		number++
+		number = behind
 	}
+}
+
+// skipGap is the number of the segment behind the gap that covers a segment.
+func (h Held) skipGap(server History, size Size, number uint64) (behind uint64, ok bool) {
+	for _, g := range h.Gaps {
+		if server.Contains(g.Timeline) && g.Covers(number, size) {
+			return size.Number(g.To), true
+		}
+	}
+	return number, false
 }
 
 // firstPartial is the first of the run of begun segments that ends with the

@@ -135,3 +135,33 @@ func TestCheckBranch(t *testing.T) {
 		t.Errorf("a server that does not descend from what is held: %v", err)
 	}
 }
+
+func TestResumeBehindAcceptedGaps(t *testing.T) {
+	one := segment.History{Timeline: 1}
+	gap := func(tli segment.TimelineID, from, to segment.LSN) segment.Gap {
+		return segment.Gap{Timeline: tli, From: from << 20, To: to << 20}
+	}
+	const s3, s4, s8, p = "000000010000000000000003", "000000010000000000000004", "000000010000000000000008", ".partial"
+	for _, tc := range []struct {
+		name    string
+		history segment.History
+		files   []string
+		gaps    []segment.Gap
+		want    string
+	}{
+		{"nothing behind it yet", one, []string{s3, s4}, []segment.Gap{gap(1, 5, 8)}, "0/800000 on timeline 1"},
+		{"something behind it", one, []string{s3, s4, s8}, []segment.Gap{gap(1, 5, 8)}, "0/900000 on timeline 1"},
+		{"two that adjoin", one, []string{s3, s4}, []segment.Gap{gap(1, 5, 6), gap(1, 6, 8)}, "0/800000 on timeline 1"},
+		{"it begins with a partial", one, []string{s3, s4 + p}, []segment.Gap{gap(1, 4, 8)}, "0/800000 on timeline 1"},
+		{"only a partial", one, []string{s4 + p}, []segment.Gap{gap(1, 4, 8)}, "0/800000 on timeline 1"},
+		{"a hole in front of it", one, []string{s3, s8}, []segment.Gap{gap(1, 5, 8)}, "0/400000 on timeline 1"},
+		{"of another branch", one, []string{s3, s4}, []segment.Gap{gap(2, 5, 8)}, "0/500000 on timeline 1"},
+		{"closed", one, []string{s3, s4}, []segment.Gap{gap(1, 3, 4)}, "0/500000 on timeline 1"},
+	} {
+		h := held(t, tc.files...)
+		h.Gaps = tc.gaps
+		if got, _ := segment.Resume(tc.history, testSize, h); got.String() != tc.want {
+			t.Errorf("%s: %v, want %s", tc.name, got, tc.want)
+		}
+	}
+}

@@ -28,6 +28,8 @@ type Listing struct {
 	BadSize   []File       // under a complete segment's name, but not of its size
 	Partials  []File       // uncompressed partials, in order of Name.Compare
 	Histories []TimelineID // ascending
+	Gaps      []string     // files that hold a Gap each
+	Marks     []string     // files that hold a Mark each
 	Live      TimelineID   // being written; 0: none yet
 	Scratch   []string     // left-overs of work that a crash ended
 }
@@ -64,8 +66,15 @@ func (l *Listing) add(e vfs.DirEntry, size Size) {
 		l.Scratch = append(l.Scratch, e.Name)
 		return
 	}
-	if tli, err := ParseHistoryName(e.Name); err == nil {
+	switch tli, err := ParseHistoryName(e.Name); {
+	case err == nil:
 		l.Histories = append(l.Histories, tli)
+		return
+	case IsGapName(e.Name):
+		l.Gaps = append(l.Gaps, e.Name)
+		return
+	case IsMarkName(e.Name):
+		l.Marks = append(l.Marks, e.Name)
 		return
 	}
 	base, partial := strings.CutSuffix(e.Name, PartialSuffix)

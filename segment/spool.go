@@ -51,8 +51,9 @@ type Spool struct {
 	noSync  bool
 	onSeal  func()
 
-	names sync.RWMutex  // see Exchange
-	live  atomic.Uint32 // timeline being written
+	names  sync.RWMutex  // see Exchange
+	live   atomic.Uint32 // timeline being written
+	sealed atomic.Pointer[Position]
 }
 
 // SpoolOptions are the choices of whoever opens a spool.
@@ -319,7 +320,8 @@ func (s *Spool) Held() (Held, error) {
 	for _, t := range l.Histories {
 		h.AddHistory(t)
 	}
-	return h, nil
+	h.Gaps, err = s.gaps(l)
+	return h, err
 }
 
 func (s *Spool) contentEnd(f File) (int64, error) {

@@ -343,6 +343,7 @@ func (w *Writer) seal(t *target) error {
 	if err := vfs.Rename(w.spool.fsys, file, from, to); err != nil {
 		return err
 	}
+	w.spool.sealed.Store(&Position{Timeline: t.name.Timeline, LSN: t.name.End(w.size)})
 	return t.file.Close()
 }
 
