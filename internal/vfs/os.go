@@ -7,7 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // OS returns the file system of the operating system. Names are taken as they
@@ -72,34 +76,53 @@ func (osFS) Mkdir(name string, perm fs.FileMode) error {
 	return nil
 }
 
+// ReadDir looks at the entries by the open directory: the way to it from the
+// root takes longer than the look itself, and there are many of them.
 func (osFS) ReadDir(name string) ([]DirEntry, error) {
-	names, err := os.ReadDir(name)
+	d, err := openDir(name)
 	if err != nil {
 		return nil, err
 	}
-	entries := make([]DirEntry, 0, len(names))
-	for _, n := range names {
-		info, err := n.Info()
-		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			// What it leads to counts, as for every other operation. One that
-			// leads nowhere is listed as a file that cannot be opened.
-			if target, targetErr := os.Stat(filepath.Join(name, n.Name())); targetErr == nil {
-				info = target
-			}
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed since the directory was read
-		}
-		if err != nil {
-			return nil, err
-		}
-		e := DirEntry{Name: n.Name(), Dir: info.IsDir()}
-		if !e.Dir {
-			e.Size = info.Size()
-		}
-		entries = append(entries, e)
+	defer d.Close()
+	names, err := d.ReadDir(-1)
+	if err != nil {
+		return nil, err
 	}
-	return entries, nil
+	slices.SortFunc(names, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	var entries []DirEntry
+	err = control(d, func(fd int) error {
+		entries = make([]DirEntry, 0, len(names))
+		for _, n := range names {
+			e, err := entryAt(fd, n.Name())
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // removed since the directory was read
+			}
+			if err != nil {
+				return &fs.PathError{Op: "stat", Path: filepath.Join(name, n.Name()), Err: err}
+			}
+			entries = append(entries, e)
+		}
+		return nil
+	})
+	return entries, err
+}
+
+// entryAt looks at one name in an open directory.
+func entryAt(fd int, name string) (DirEntry, error) {
+	var st unix.Stat_t
+	// What a symbolic link leads to counts, as for every other operation. One that
+	// leads nowhere is listed as a file that cannot be opened.
+	err := unix.Fstatat(fd, name, &st, 0)
+	if err != nil {
+		err = unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err != nil {
+		return DirEntry{}, err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return DirEntry{Name: name, Dir: true}, nil
+	}
+	return DirEntry{Name: name, Size: st.Size}, nil
 }
 
 func (osFS) SyncDir(name string) error {
