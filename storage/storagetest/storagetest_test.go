@@ -25,6 +25,16 @@ func TestMemWithDeadline(t *testing.T) {
 	})
 }
 
+func TestMemWithMeter(t *testing.T) {
+	for _, sequential := range []bool{false, true} {
+		storagetest.Run(t, func(*testing.T) storage.Store {
+			m := storagetest.NewMem()
+			m.Sequential = sequential
+			return storage.WithMeter(m, func(storage.Op, error) {})
+		})
+	}
+}
+
 // TestFaultlessFaulty: without faults a Faulty changes nothing.
 func TestFaultlessFaulty(t *testing.T) {
 	storagetest.Run(t, func(*testing.T) storage.Store {

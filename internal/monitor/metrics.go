@@ -1,0 +1,156 @@
+package monitor
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/walrecv/walrecv/segment"
+)
+
+// Buckets, in seconds: a sync takes from a fraction of a millisecond up, an
+// upload from a local link to a slow object store.
+var (
+	syncBuckets   = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	uploadBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120}
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("walrecv_"+name, help, labels, nil)
+}
+
+// What is read from the state when it is asked for. docs/metrics.md has the same
+// names, labels and sentences.
+var (
+	receivedLSN = desc("received_lsn", "Position up to which WAL was received, in bytes.")
+	writtenLSN  = desc("written_lsn", "Position up to which WAL was written to the spool, in bytes.")
+	flushedLSN  = desc("flushed_lsn", "Position up to which WAL is durable in the spool, in bytes.")
+	sealedLSN   = desc("sealed_lsn", "End of the newest complete segment of the spool, in bytes.")
+	archivedLSN = desc("archived_lsn", "Position up to which the archive holds all WAL, in bytes.")
+	serverLSN   = desc("server_lsn", "Position that the server reported last, in bytes.")
+
+	lagBytes   = desc("lag_bytes", "WAL between a stage and the position that the server reported last.", "stage")
+	lagSeconds = desc("lag_seconds", "Time since the server passed the position of a stage, 0 for a stage that has caught up; without a connection at least the time since the server was heard from.", "stage")
+	unarchived = desc("oldest_unarchived_seconds", "How long the oldest file waits that is to be archived and is not, 0 if there is none.")
+
+	spoolBytes = desc("spool_bytes", "Size of all files in the spool.")
+	gaps       = desc("gaps", "Ranges of WAL that are missing, and that the operator agreed to go on without.")
+	timeline   = desc("timeline", "Timeline that is received.")
+	streaming  = desc("streaming", "Whether WAL is being streamed: 1 or 0.")
+
+	walBytes       = desc("wal_bytes_total", "WAL received since the start.")
+	verifyFailures = desc("wal_verify_failures_total", "Places of received WAL that were not sound.")
+	reconnects     = desc("reconnects_total", "Connections to the server after the first one.")
+	buildInfo      = desc("build_info", "The version that runs, as labels; always 1.", "version", "commit", "goversion")
+)
+
+// always are the metrics that do not need an archive, archiveOnly those that do.
+var (
+	always = []*prometheus.Desc{
+		receivedLSN, writtenLSN, flushedLSN, sealedLSN, serverLSN, lagBytes, lagSeconds, spoolBytes, gaps,
+		timeline, streaming, walBytes, verifyFailures, reconnects, buildInfo,
+	}
+	archiveOnly = []*prometheus.Desc{archivedLSN, unarchived}
+)
+
+// register makes the registry. Without an archive there are no metrics of one.
+func (m *Monitor) register() {
+	m.syncs = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "walrecv_sync_seconds", Help: "How long syncs of the spool took.", Buckets: syncBuckets,
+	})
+	m.uploads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "walrecv_uploads_total", Help: "Uploads to the archive that ended.",
+	}, []string{"kind", "result"})
+	m.uploaded = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "walrecv_upload_seconds", Help: "How long uploads to the archive took that succeeded.", Buckets: uploadBuckets,
+	})
+	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "walrecv_store_requests_total", Help: "Requests to the store of the archive that ended.",
+	}, []string{"op", "result"})
+	m.registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		(*collector)(m), m.syncs,
+	)
+	if m.o.Archive {
+		m.registry.MustRegister(m.uploads, m.uploaded, m.requests)
+	}
+}
+
+// collector is a Monitor as a [prometheus.Collector].
+type collector Monitor
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, d := range always {
+		descs <- d
+	}
+	if c.o.Archive {
+		for _, d := range archiveOnly {
+			descs <- d
+		}
+	}
+}
+
+// Collect implements [prometheus.Collector]. What is not known is left out.
+func (c *collector) Collect(metrics chan<- prometheus.Metric) {
+	m := (*Monitor)(c)
+	now, s := time.Now(), m.o.State()
+	e := emitter{metrics}
+	e.positions(s, m.o.Archive)
+	for _, l := range m.lags(s, now) {
+		e.gauge(lagBytes, float64(l.bytes), l.stage)
+		e.gauge(lagSeconds, l.seconds, l.stage)
+	}
+	if m.o.Archive {
+		e.gauge(unarchived, m.unarchived(s, now).Seconds())
+	}
+	if spool, known := m.o.Spool(); known {
+		e.gauge(spoolBytes, float64(spool.Bytes))
+		e.gauge(gaps, float64(spool.Gaps))
+	}
+	if s.Timeline != 0 {
+		e.gauge(timeline, float64(s.Timeline))
+	}
+	e.gauge(streaming, boolean(s.Streaming))
+	e.counter(walBytes, s.WALBytes)
+	e.counter(verifyFailures, s.VerifyFailures)
+	e.counter(reconnects, s.Reconnects)
+	e.gauge(buildInfo, 1, m.o.Version, m.o.Commit, runtime.Version())
+}
+
+// emitter sends metrics.
+type emitter struct{ to chan<- prometheus.Metric }
+
+func (e emitter) gauge(d *prometheus.Desc, value float64, labels ...string) {
+	e.to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+}
+
+func (e emitter) counter(d *prometheus.Desc, value uint64) {
+	e.to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value))
+}
+
+func (e emitter) position(d *prometheus.Desc, at segment.LSN) {
+	if at != 0 {
+		e.gauge(d, float64(at))
+	}
+}
+
+func (e emitter) positions(s State, archive bool) {
+	e.position(receivedLSN, s.Received)
+	e.position(writtenLSN, s.Written)
+	e.position(flushedLSN, s.Flushed)
+	e.position(sealedLSN, s.Sealed)
+	e.position(serverLSN, s.Server)
+	if archive {
+		e.position(archivedLSN, s.Archived)
+	}
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

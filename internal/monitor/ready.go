@@ -1,0 +1,94 @@
+package monitor
+
+import (
+	"fmt"
+	"time"
+)
+
+// Readiness is whether a receiver does what it is there for, or has not for at
+// most Options.ReadyLag. JSON uses the words of the metrics.
+type Readiness struct {
+	Ready            bool               `json:"ready"`
+	Streaming        bool               `json:"streaming"`
+	LagSeconds       map[string]float64 `json:"lag_seconds"` // by stage
+	OldestUnarchived *float64           `json:"oldest_unarchived_seconds,omitempty"`
+
+	// Status are one or two lines for people: how streaming is, and, if it is
+	// behind, archiving.
+	Status []string `json:"status"`
+}
+
+// Ready says whether the receiver streams and archives. A receiver that waits
+// for its slot is ready: another one uses it, and this one takes over. At the
+// start it is not before it has streamed.
+//
+// Archiving is measured by the files that wait for it, not by its position: on a
+// server that writes little, a segment may take hours until it is complete.
+func (m *Monitor) Ready() Readiness {
+	now, s := time.Now(), m.o.State()
+	r := Readiness{Ready: true, Streaming: s.Streaming, LagSeconds: map[string]float64{}}
+	for _, l := range m.lags(s, now) {
+		r.LagSeconds[l.stage] = l.seconds
+	}
+	r.judge(m.streamingStatus(s, r.LagSeconds[stageFlushed], now))
+	if m.o.Archive {
+		waits := m.unarchived(s, now)
+		seconds := waits.Seconds()
+		r.OldestUnarchived = &seconds
+		if status := archivingStatus(s, waits); status != "" {
+			r.judge(status, waits <= m.o.ReadyLag)
+		}
+	}
+	return r
+}
+
+func (r *Readiness) judge(status string, ok bool) {
+	r.Status = append(r.Status, status)
+	r.Ready = r.Ready && ok
+}
+
+func (m *Monitor) streamingStatus(s State, flushedLag float64, now time.Time) (status string, ok bool) {
+	m.mu.Lock()
+	streamed := m.streamed
+	m.mu.Unlock()
+	behind := time.Duration(flushedLag * float64(time.Second))
+	switch {
+	case s.Streaming && behind <= m.o.ReadyLag:
+		return "streaming", true
+	case s.Streaming:
+		return fmt.Sprintf("streaming, %s behind the server", about(behind)), false
+	case s.ForSlot:
+		return because("waiting for its replication slot", s.Waiting), true
+	case streamed.IsZero():
+		return because(fmt.Sprintf("not streaming yet, for %s", about(now.Sub(m.began))), s.Waiting), false
+	default:
+		away := now.Sub(streamed)
+		return because(fmt.Sprintf("not streaming for %s", about(away)), s.Waiting), away <= m.o.ReadyLag
+	}
+}
+
+// archivingStatus is empty if nothing waits.
+func archivingStatus(s State, waits time.Duration) string {
+	switch {
+	case !s.ArchiveReached:
+		return fmt.Sprintf("the archive has not answered for %s", about(waits))
+	case s.OldestUnarchived.IsZero():
+		return ""
+	}
+	return fmt.Sprintf("archiving is %s behind", about(waits))
+}
+
+func because(what, why string) string {
+	if why == "" {
+		return what
+	}
+	return what + ": " + why
+}
+
+// about is a duration for people.
+func about(d time.Duration) time.Duration {
+	if d < 10*time.Second {
+		return d.Round(100 * time.Millisecond)
+	}
+	return d.Round(time.Second)
+}

@@ -1,0 +1,110 @@
+package monitor
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// ask asks /readyz.
+func ask(m *Monitor, accept string) (code int, body string) {
+	r := httptest.NewRequest(http.MethodGet, "/readyz", nil)
+	r.Header.Set("Accept", accept)
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, r)
+	return w.Code, w.Body.String()
+}
+
+func expectReady(t *testing.T, m *Monitor, wantCode int, wantBody string) {
+	t.Helper()
+	if code, body := ask(m, "*/*"); code != wantCode || body != wantBody+"\n" {
+		t.Errorf("readyz: %d %q, want %d %q", code, body, wantCode, wantBody)
+	}
+}
+
+func TestReadyStreaming(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := newMonitor(false, State{})
+		watch(t, m)
+		expectReady(t, m, 503, "not ready: not streaming yet, for 0s")
+		f.set(func(s *State) { s.Waiting = "connection refused" })
+		time.Sleep(2500 * time.Millisecond)
+		expectReady(t, m, 503, "not ready: not streaming yet, for 2.5s: connection refused")
+
+		f.set(func(s *State) { *s = State{Streaming: true, Server: 100, Flushed: 100, Written: 100} })
+		expectReady(t, m, 200, "ready: streaming")
+		time.Sleep(time.Second)
+		f.set(func(s *State) { s.Streaming, s.Waiting = false, "connection refused" })
+		time.Sleep(time.Minute - interval/2) // it was seen streaming half a second ago
+		expectReady(t, m, 200, "ready: not streaming for 1m0s: connection refused")
+		time.Sleep(time.Second)
+		expectReady(t, m, 503, "not ready: not streaming for 1m1s: connection refused")
+
+		f.set(func(s *State) { s.ForSlot, s.Waiting = true, `the slot "walrecv" is in use` })
+		expectReady(t, m, 200, `ready: waiting for its replication slot: the slot "walrecv" is in use`)
+		time.Sleep(time.Hour + interval/2)
+		expectReady(t, m, 200, `ready: waiting for its replication slot: the slot "walrecv" is in use`)
+
+		f.set(func(s *State) { *s = State{Streaming: true, Server: 900, Flushed: 100, Written: 100} })
+		time.Sleep(time.Minute)
+		expectReady(t, m, 200, "ready: streaming")
+		time.Sleep(2 * time.Second)
+		expectReady(t, m, 503, "not ready: streaming, 1m2s behind the server")
+		f.set(func(s *State) { s.Flushed = 900 })
+		expectReady(t, m, 200, "ready: streaming")
+	})
+}
+
+func TestReadyArchiving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := newMonitor(true, State{Streaming: true})
+		watch(t, m)
+		expectReady(t, m, 200, "ready: streaming\nthe archive has not answered for 0s")
+		time.Sleep(61 * time.Second)
+		expectReady(t, m, 503, "not ready: streaming\nthe archive has not answered for 1m1s")
+		f.set(func(s *State) { s.ArchiveReached = true })
+		expectReady(t, m, 200, "ready: streaming")
+		f.set(func(s *State) { s.OldestUnarchived = time.Now() })
+		time.Sleep(time.Minute)
+		expectReady(t, m, 200, "ready: streaming\narchiving is 1m0s behind")
+		time.Sleep(time.Second)
+		expectReady(t, m, 503, "not ready: streaming\narchiving is 1m1s behind")
+		f.set(func(s *State) { s.Streaming, s.ForSlot = false, true })
+		expectReady(t, m, 503, "not ready: waiting for its replication slot\narchiving is 1m1s behind")
+	})
+}
+
+func TestReadyJSON(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := newMonitor(true, State{
+			Streaming: true, ArchiveReached: true, Server: 300, Received: 300, Written: 300, Flushed: 200, Archived: 100,
+			OldestUnarchived: time.Now(),
+		})
+		watch(t, m)
+		time.Sleep(1500 * time.Millisecond)
+		for _, accept := range []string{"application/json", "text/html, application/json; q=0.9"} {
+			code, body := ask(m, accept)
+			var got map[string]any
+			if err := json.Unmarshal([]byte(body), &got); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(map[string]any{
+				"ready": true, "streaming": true, "oldest_unarchived_seconds": 1.5,
+				"lag_seconds": map[string]any{"received": 0., "written": 0., "flushed": 1.5, "archived": 1.5},
+				"status":      []any{"streaming", "archiving is 1.5s behind"},
+			}, got); code != 200 || diff != "" {
+				t.Errorf("%d\n%s", code, diff)
+			}
+		}
+		f.set(func(s *State) { *s = State{} })
+		time.Sleep(2 * time.Minute)
+		if code, _ := ask(m, "application/json"); code != 503 {
+			t.Errorf("not ready, and %d", code)
+		}
+	})
+}

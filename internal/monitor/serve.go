@@ -1,0 +1,94 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// maxConnections bounds what clients can take of the process's file
+	// descriptors, which receiving needs.
+	maxConnections = 64
+
+	// A client gets readTimeout for its request, and writeTimeout from then on
+	// to take the answer.
+	readTimeout  = 5 * time.Second
+	writeTimeout = 10 * time.Second
+
+	maxHeader = 16 << 10 // bytes
+
+	// farewell is how long answers under way may take once it has to end.
+	farewell = 500 * time.Millisecond
+)
+
+// Serve answers requests that come to l until ctx ends, and watches the state
+// meanwhile. It closes l, and leaves nothing running.
+func (m *Monitor) Serve(ctx context.Context, l net.Listener, log *slog.Logger) error {
+	server := &http.Server{
+		Handler:        m.Handler(),
+		ReadTimeout:    readTimeout,
+		WriteTimeout:   writeTimeout,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	// A scrape is one request in many seconds, and a connection that is kept
+	// would keep others out.
+	server.SetKeepAlivesEnabled(false)
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { m.Watch(ctx) })
+	running.Go(func() {
+		<-ctx.Done()
+		last, done := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+		defer done()
+		if server.Shutdown(last) != nil {
+			_ = server.Close() // of the listener, which is closed
+		}
+	})
+	err := server.Serve(&bounded{l, make(chan struct{}, maxConnections)})
+	cancel()
+	running.Wait()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// bounded is a listener with so many open connections at most; more are closed
+// at once.
+type bounded struct {
+	net.Listener
+	slots chan struct{}
+}
+
+// Accept implements [net.Listener].
+func (b *bounded) Accept() (net.Conn, error) {
+	for {
+		conn, err := b.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case b.slots <- struct{}{}:
+			return &slotted{Conn: conn, free: sync.OnceFunc(func() { <-b.slots })}, nil
+		default:
+			conn.Close()
+		}
+	}
+}
+
+type slotted struct {
+	net.Conn
+	free func()
+}
+
+// Close implements [net.Conn].
+func (s *slotted) Close() error {
+	defer s.free()
+	return s.Conn.Close()
+}

@@ -1,0 +1,234 @@
+package monitor
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestPages(t *testing.T) {
+	h := everything().Handler()
+	for _, c := range []struct {
+		method, path, accept string
+		code                 int
+		kind, body           string
+	}{
+		{"GET", "/metrics", "", 200, "text/plain; version=0.0.4; charset=utf-8", "walrecv_flushed_lsn 800\n"},
+		{"GET", "/metrics", "application/json", 200, "text/plain; version=0.0.4; charset=utf-8", "walrecv_flushed_lsn 800\n"},
+		{"GET", "/metrics", "", 200, "text/plain; version=0.0.4; charset=utf-8", "go_goroutines "},
+		{"HEAD", "/metrics", "", 200, "text/plain; version=0.0.4; charset=utf-8", ""},
+		{"GET", "/healthz", "", 200, "text/plain; charset=utf-8", "ok\n"},
+		{"GET", "/healthz?x=y", "", 200, "text/plain; charset=utf-8", "ok\n"},
+		{"GET", "/healthz", "application/json", 200, "application/json", `{"healthy":true}`},
+		{"HEAD", "/healthz", "", 200, "text/plain; charset=utf-8", ""},
+		{"HEAD", "/readyz", "", 200, "text/plain; charset=utf-8", ""},
+		{"POST", "/metrics", "", 405, "text/plain; charset=utf-8", ""},
+		{"PUT", "/healthz", "", 405, "text/plain; charset=utf-8", ""},
+		{"DELETE", "/readyz", "", 405, "text/plain; charset=utf-8", ""},
+		{"OPTIONS", "/readyz", "", 405, "text/plain; charset=utf-8", ""},
+		{"GET", "/", "", 404, "text/plain; charset=utf-8", ""},
+		{"POST", "/", "", 404, "text/plain; charset=utf-8", ""},
+		{"GET", "/metrics/", "", 404, "text/plain; charset=utf-8", ""},
+		{"GET", "//metrics", "", 404, "text/plain; charset=utf-8", ""},
+		{"GET", "/x/../metrics", "", 404, "text/plain; charset=utf-8", ""},
+		{"GET", "/debug/pprof/", "", 404, "text/plain; charset=utf-8", ""},
+	} {
+		r := httptest.NewRequest(c.method, c.path, nil)
+		r.Header.Set("Accept", c.accept)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		kind, _, _ := strings.Cut(w.Header().Get("Content-Type"), "; escaping")
+		if w.Code != c.code || kind != c.kind || !strings.Contains(w.Body.String(), c.body) {
+			t.Errorf("%s %s: %d, %s, %.200q", c.method, c.path, w.Code, kind, w.Body)
+		}
+		if allow := w.Header().Get("Allow"); (allow == "GET, HEAD") != (c.code == 405) {
+			t.Errorf("%s %s: %d with Allow %q", c.method, c.path, w.Code, allow)
+		}
+	}
+}
+
+// pipes is a listener whose connections are in memory, so that their deadlines
+// are virtual.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+func newPipes() *pipes { return &pipes{make(chan net.Conn), make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { close(p.closed); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (p *pipes) dial() net.Conn {
+	client, server := net.Pipe()
+	p.conns <- server
+	return client
+}
+
+// serving runs Serve for the rest of a virtual test; stop ends it and says how
+// long that took.
+func serving(t *testing.T, m *Monitor, l net.Listener) (stop func() time.Duration) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Serve(ctx, l, slog.New(slog.DiscardHandler)) }()
+	return func() time.Duration {
+		began := time.Now()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		return time.Since(began)
+	}
+}
+
+// request sends a request and returns the first line of the answer.
+func request(t *testing.T, c net.Conn, path string) string {
+	t.Helper()
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// TestSlowClients: neither a client that does not ask nor one that does not
+// listen is kept for long, and others are served meanwhile.
+func TestSlowClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		stop := serving(t, everything(), p)
+		began := time.Now()
+		mute, half, deaf, good := p.dial(), p.dial(), p.dial(), p.dial()
+		for _, c := range []struct {
+			conn net.Conn
+			text string
+		}{{half, "GET /metrics HT"}, {deaf, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"}} {
+			if _, err := io.WriteString(c.conn, c.text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := request(t, good, "/healthz"); got != "HTTP/1.1 200 OK" {
+			t.Error(got)
+		}
+		good.Close()
+		for _, c := range []struct {
+			name  string
+			conn  net.Conn
+			limit time.Duration
+		}{{"mute", mute, readTimeout}, {"half", half, readTimeout}} {
+			if _, err := io.ReadAll(c.conn); err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			if lasted := time.Since(began); lasted > c.limit {
+				t.Errorf("the %s one was kept for %v", c.name, lasted)
+			}
+		}
+		time.Sleep(writeTimeout)
+		if text, err := io.ReadAll(deaf); err != nil || len(text) > 0 {
+			t.Errorf("the deaf one gets %q, %v", text, err)
+		}
+		if took := stop(); took != 0 {
+			t.Errorf("the end took %v with nobody there", took)
+		}
+	})
+}
+
+// TestServeEnds although somebody does not take his answer.
+func TestServeEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		stop := serving(t, everything(), p)
+		deaf := p.dial()
+		if _, err := io.WriteString(deaf, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if took := stop(); took > farewell {
+			t.Errorf("the end took %v", took)
+		}
+	})
+}
+
+// TestTooManyClients are closed, until others have gone.
+func TestTooManyClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		stop := serving(t, everything(), p)
+		var idle []net.Conn
+		for range maxConnections {
+			idle = append(idle, p.dial())
+		}
+		surplus := p.dial()
+		if text, err := io.ReadAll(surplus); err != nil || len(text) > 0 {
+			t.Errorf("one too many gets %q, %v", text, err)
+		}
+		idle[0].Close()
+		synctest.Wait()
+		if got := request(t, p.dial(), "/readyz"); got != "HTTP/1.1 200 OK" {
+			t.Error(got)
+		}
+		stop()
+	})
+}
+
+// TestServeFails where the listener does.
+func TestServeFails(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if err := everything().Serve(t.Context(), l, slog.New(slog.DiscardHandler)); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// TestServeOverTCP is a scrape as Prometheus does it.
+func TestServeOverTCP(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := serving(t, everything(), l)
+	for _, encoding := range []string{"", "gzip"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if encoding != "" {
+			r.Header.Set("Accept-Encoding", encoding)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != 200 || len(body) == 0 || resp.Header.Get("Content-Encoding") != encoding {
+			t.Errorf("%d, %d bytes, encoding %q, %v", resp.StatusCode, len(body), resp.Header.Get("Content-Encoding"), err)
+		}
+		resp.Body.Close()
+	}
+	stop()
+}
