@@ -135,7 +135,11 @@ func (c *ConnConfig) ask() error {
 
 // roles are the values of target_session_attrs to try one after the other.
 func (c *ConnConfig) roles() []string {
-	switch wanted := c.settings["target_session_attrs"]; wanted {
+	wanted := c.settings["target_session_attrs"]
+	if c.options.PrimaryOnly && wanted != "read-write" {
+		return []string{"primary"}
+	}
+	switch wanted {
 	case "":
 		return []string{"any"}
 	case "prefer-standby":
@@ -156,10 +160,11 @@ func (c *ConnConfig) checkRole(ctx context.Context, conn *pgconn.PgConn, h host,
 	if err != nil {
 		return nil, &ConnectError{Class: Classify(err), Host: h.String(), Line: "the server's role cannot be found out: " + err.Error(), Err: err}
 	}
-	return nil, &ConnectError{
-		Class: ClassRetry, Host: h.String(), Err: errRole,
-		Line: "the server is not what target_session_attrs=" + c.settings["target_session_attrs"] + " asks for",
+	line := "the server is not what target_session_attrs=" + c.settings["target_session_attrs"] + " asks for"
+	if wanted == "primary" && c.options.PrimaryOnly {
+		line = "the server is a standby, and --primary-only waits for a primary"
 	}
+	return nil, &ConnectError{Class: ClassRetry, Host: h.String(), Err: errRole, Line: line}
 }
 
 // hangUp says goodbye, without waiting long for a server that does not listen.

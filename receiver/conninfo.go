@@ -34,6 +34,8 @@ type ConnOptions struct {
 
 	Host, Port, User string // -h, -p, -U; "": not given
 
+	PrimaryOnly bool // a server in recovery will not do, whatever target_session_attrs says
+
 	NoPassword    bool // -w: never ask
 	ForcePassword bool // -W: ask before connecting
 

@@ -21,7 +21,7 @@ func TestCrashSweep(t *testing.T) {
 	seed := rand.Uint64()
 	crashes := 0
 	for k := 0; ; k += 1 + int(seed%3) {
-		r := newRig(t, fakepg.Config{End: 3*mib + 5000})
+		r := newRig(t, fakepg.Config{End: 3*mib + 4968})
 		r.o.Synchronous = k%2 == 0
 		disk := r.fsys.(*vfs.Mem)
 		crasher := vfs.NewCrasher(disk, k, rand.New(rand.NewPCG(seed, uint64(k))))
@@ -35,16 +35,16 @@ func TestCrashSweep(t *testing.T) {
 			t.Fatalf("seed %d, k=%d: %v", seed, k, err)
 		}
 		r.fsys = left
-		r.server.SetEnd(max(r.server.End(), 3*mib+5000))
+		r.server.SetEnd(max(r.server.End(), 3*mib+4968))
 		r.start()
 		if r.server.Timeline() == 1 {
-			r.flushed(1, 3*mib+5000)
-			r.server.Promote(2, 3*mib+5000)
+			r.flushed(1, 3*mib+4968)
+			r.server.Promote(2, 3*mib+4968)
 		}
 		r.server.SetEnd(4*mib + 100)
 		r.flushed(2, 4*mib+100)
 		r.halt()
-		r.compare(1, mib, 3*mib+5000)
+		r.compare(1, mib, 3*mib+4968)
 		r.compare(2, 3*mib, 4*mib+100)
 		r.sound()
 	}
@@ -72,7 +72,7 @@ func (r *rig) untilCrash(crasher *vfs.Crasher, end uint64) (*vfs.Mem, bool) {
 			if _, crashed := crasher.Crashed(); crashed {
 				return true
 			}
-			r.promoteAt(3*mib + 5000)
+			r.promoteAt(3*mib + 4968)
 			return slices.ContainsFunc(r.server.Statuses(), func(s fakepg.Status) bool {
 				return s.Timeline == 2 && s.Flush >= end
 			})

@@ -22,6 +22,7 @@ type feedback struct {
 	sink     Sink
 	send     func(write, flush segment.LSN, reply bool) error
 	fail     func() // wakes the reader after the first error
+	synced   func(flushed segment.LSN, took time.Duration)
 	lazy     time.Duration
 	interval time.Duration
 
@@ -48,8 +49,8 @@ type feedback struct {
 func startFeedback(s *stream, at segment.LSN) *feedback {
 	f := &feedback{
 		sink: s.sink, send: s.sendStatus, fail: s.deadline.expire,
-		interval: s.o.StatusInterval,
-		dirty:    make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		synced: s.synced, interval: s.o.StatusInterval,
+		dirty: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		written: at, flushed: at, told: at, asked: true, askedAt: at,
 	}
@@ -133,11 +134,13 @@ func (f *feedback) syncLoop() {
 		if !f.linger() {
 			return
 		}
+		began := time.Now()
 		flushed, err := f.sink.Sync()
 		if err != nil {
 			f.failed(local(err))
 			return
 		}
+		f.synced(flushed, time.Since(began))
 		f.mu.Lock()
 		f.flushed = flushed
 		f.mu.Unlock()

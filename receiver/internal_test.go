@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"encoding/binary"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -84,7 +85,10 @@ func FuzzMessage(f *testing.F) {
 	f.Add([]byte{'k', 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		sink := &countingSink{}
-		s := &stream{sink: sink, pos: 8, size: 1 << 20, feedback: &feedback{
+		v := newVerifier(nil, slog.New(slog.DiscardHandler), func() { t.Error("verified without a beginning") }, false)
+		v.start()
+		defer v.stop()
+		s := &stream{sink: sink, pos: 8, size: 1 << 20, progress: &progress{}, verifier: v, feedback: &feedback{
 			written: 8, dirty: make(chan struct{}, 1), urgent: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		}}
 		err := s.copyData(data)

@@ -8,6 +8,7 @@ package receiver
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -50,6 +51,18 @@ type Keeper interface {
 	// PutHistory keeps a history file durably, under the timeline's name.
 	PutHistory(t segment.TimelineID, content []byte) error
 
+	// PutGap records durably that WAL is missing by consent.
+	PutGap(g segment.Gap) error
+
+	// PutMark records durably that WAL is damaged as the server sends it. It may
+	// be called beside the other methods.
+	PutMark(m segment.Mark) error
+
+	// Before opens the complete segment in front of a position on a history;
+	// fs.ErrNotExist if it is not at hand. It may be called beside the other
+	// methods.
+	Before(at segment.LSN, h segment.History) (segment.Name, io.ReadCloser, error)
+
 	// Open returns a Sink that goes on at the start of a segment.
 	Open(at segment.Position) (Sink, error)
 }
@@ -73,6 +86,11 @@ type Options struct {
 	EndPos       segment.LSN // stop once past this position; 0: never
 	NoLoop       bool        // end at the first disconnect
 	AcceptBranch bool        // follow a server that segment.CheckBranch refuses
+	AcceptGap    bool        // record WAL that is gone as a gap, and go on behind it
+
+	// OnSync is told how long each sync of the Sink took. It is called by the
+	// goroutine that syncs, and must not block. nil: nobody wants to know.
+	OnSync func(took time.Duration)
 }
 
 const (
@@ -93,11 +111,15 @@ const (
 
 // Receiver streams until it is stopped.
 type Receiver struct {
-	o      Options
-	keeper Keeper
-	log    *slog.Logger
+	o        Options
+	keeper   Keeper
+	log      *slog.Logger
+	verifier *verifier
+	progress progress
 
 	streamed    bool             // WAL or a keepalive has come, on any connection
+	lastStream  time.Time        // when a connection that streamed was lost
+	gap         *GapError        // to be measured by the next session, and accepted
 	warned      bool             // of the server's settings
 	gone        segment.Position // a start that the server has no file for; see explain
 	lastFailure string           // logged already
@@ -105,7 +127,16 @@ type Receiver struct {
 
 // New prepares a Receiver; Run does everything else.
 func New(o Options, k Keeper, log *slog.Logger) *Receiver {
-	return &Receiver{o: o, keeper: k, log: log}
+	r := &Receiver{o: o, keeper: k, log: log}
+	r.verifier = newVerifier(k, log, r.progress.verifyFailed, o.AcceptBranch)
+	return r
+}
+
+// Summary is what was found in a segment that was streamed to its end by this
+// Receiver; ok is false for another one. It waits while the segment is still
+// being read, and may be called from any goroutine.
+func (r *Receiver) Summary(ctx context.Context, name segment.Name) (sum segment.Summary, ok bool) {
+	return r.verifier.summary(ctx, name)
 }
 
 // Run streams until ctx ends or Options.EndPos is reached, and then returns nil
@@ -114,11 +145,17 @@ func New(o Options, k Keeper, log *slog.Logger) *Receiver {
 func (r *Receiver) Run(ctx context.Context) error {
 	delay := backoff.NewExponentialBackOff()
 	delay.InitialInterval, delay.MaxInterval = minRetryDelay, maxRetryDelay
+	r.verifier.start()
+	defer r.verifier.stop()
 	for {
 		began := time.Now()
 		err := r.session(ctx)
+		r.progress.stopped(err)
 		if err == nil || ctx.Err() != nil && !isFinal(err) {
 			return nil
+		}
+		if errors.Is(err, errAskAgain) || errors.Is(err, errGapAccepted) {
+			continue
 		}
 		if r.o.NoLoop || !r.retryable(err) {
 			return err
@@ -179,23 +216,6 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
-
-// GapError reports that the server no longer has WAL that would continue what
-// is held.
-type GapError struct {
-	At  segment.Position // what is missing begins here
-	Err error            // what the server said
-}
-
-func (e *GapError) Error() string {
-	is := "is no longer on the server, so that going on would leave a gap (a new archive and a base backup for it begin anew)"
-	if errors.Is(e.Err, ErrSlotMissing) {
-		is = "is held back by nothing, and may be gone, so that going on may leave a gap"
-	}
-	return "the WAL that follows what is held, from " + e.At.String() + ", " + is + ": " + e.Err.Error()
-}
-
-func (e *GapError) Unwrap() error { return e.Err }
 
 // localError is a failure on our side: the disk or the archive.
 type localError struct{ err error }

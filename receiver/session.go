@@ -21,10 +21,19 @@ func (r *Receiver) session(ctx context.Context) error {
 	}
 	defer closeConn(conn)
 	s := &session{r: r, conn: conn}
+	defer func() {
+		if s.streamed {
+			r.lastStream = time.Now()
+		}
+	}()
 	if err := s.prepare(ctx); err != nil {
 		return err
 	}
-	start := s.startPosition()
+	start, err := s.acceptGap(ctx, s.startPosition())
+	if err != nil {
+		return err
+	}
+	start = s.repeat(start)
 	if err := s.keepHistories(2, start.Timeline); err != nil {
 		return err
 	}
@@ -48,6 +57,10 @@ type session struct {
 	history   segment.History // of the server's timeline
 	histories map[segment.TimelineID][]byte
 	held      segment.Held
+
+	slotCreated bool // by this session
+	streamed    bool // on this connection
+	repeating   bool // what is streamed first is held already, and came damaged
 }
 
 // prepare learns what is needed to decide where to start, and refuses what must
@@ -57,12 +70,8 @@ func (s *session) prepare(ctx context.Context) error {
 	if s.server, err = Identify(ctx, s.conn); err != nil {
 		return err
 	}
-	cluster := segment.Cluster{
-		Identity: segment.Identity{SystemID: s.server.SystemID, Size: s.server.SegmentSize},
-		Major:    s.server.Major,
-		FileMode: s.server.FileMode,
-	}
-	if err := s.r.keeper.Identify(ctx, cluster); err != nil {
+	s.r.progress.connected(s.server)
+	if err := s.r.keeper.Identify(ctx, s.cluster()); err != nil {
 		return local(err)
 	}
 	if s.held, err = s.r.keeper.Held(ctx); err != nil {
@@ -76,6 +85,15 @@ func (s *session) prepare(ctx context.Context) error {
 	}
 	s.warnSettings(ctx)
 	return s.checkSlot(ctx)
+}
+
+// cluster is what the server says of what its WAL belongs to.
+func (s *session) cluster() segment.Cluster {
+	return segment.Cluster{
+		Identity: segment.Identity{SystemID: s.server.SystemID, Size: s.server.SegmentSize},
+		Major:    s.server.Major,
+		FileMode: s.server.FileMode,
+	}
 }
 
 // fetchHistories gets the history files of all timelines, not only of those
@@ -167,6 +185,8 @@ func (s *session) checkSlot(ctx context.Context) error {
 		return s.explainSlot(err)
 	case !s.slot.Known:
 		return s.unknownSlot(ctx)
+	case s.slot.Lost && s.r.o.EnsureSlot:
+		return s.replaceSlot(ctx)
 	case s.slot.Lost && s.held.Empty():
 		return slotLost(name)
 	}
@@ -176,19 +196,39 @@ func (s *session) checkSlot(ctx context.Context) error {
 	return nil
 }
 
-// createSlot creates a slot that is missing.
+// createSlot creates a slot that is missing, and says what nothing held back
+// meanwhile.
 func (s *session) createSlot(ctx context.Context) error {
 	name := s.r.o.Slot
-	if !s.held.Empty() {
-		s.r.log.Warn("the replication slot was missing: the server may have removed WAL meanwhile", "slot", name)
-	}
 	if err := CreateSlot(ctx, s.conn, name, s.server.Major, true); err != nil {
 		return err
 	}
-	s.r.log.Info("created replication slot", "slot", name)
 	var err error
-	s.slot, err = ReadSlot(ctx, s.conn, s.r.o.Conn, name, s.server.Major)
-	return err
+	if s.slot, err = ReadSlot(ctx, s.conn, s.r.o.Conn, name, s.server.Major); err != nil {
+		return err
+	}
+	s.slotCreated = true
+	if s.held.Empty() {
+		s.r.log.Info("created replication slot", "slot", name, "from", s.slot.RestartLSN.String())
+		return nil
+	}
+	unprotected := []any{"slot", name, "held_until", s.startPosition().String(), "slot_from", s.slot.RestartLSN.String()}
+	if !s.r.lastStream.IsZero() {
+		unprotected = append(unprotected, "unprotected_for", time.Since(s.r.lastStream).Round(time.Millisecond).String())
+	}
+	s.r.log.Warn("the replication slot was missing and has been created: nothing kept the server from removing WAL meanwhile; "+
+		"if it did, streaming will say so", unprotected...)
+	return nil
+}
+
+// replaceSlot drops a slot that the server has invalidated, which can never be
+// used again, and creates it anew.
+func (s *session) replaceSlot(ctx context.Context) error {
+	s.r.log.Error("the server has invalidated the replication slot; it is dropped and created anew", "slot", s.r.o.Slot)
+	if err := DropSlot(ctx, s.conn, s.r.o.Slot); err != nil {
+		return err
+	}
+	return s.createSlot(ctx)
 }
 
 // unknownSlot is for servers before 15 that let us in for replication only.
@@ -211,7 +251,11 @@ func (s *session) explainSlot(err error) error {
 	case !errors.Is(err, ErrSlotMissing):
 		return err
 	case !s.held.Empty() && !s.r.streamed:
-		return &GapError{At: s.startPosition(), Err: fmt.Errorf("%w; --ensure-slot creates it and goes on if that WAL is still there", err)}
+		return &GapError{
+			At:     s.startPosition(),
+			Reason: "the replication slot " + s.r.o.Slot + " does not exist on this server",
+			Err:    fmt.Errorf("%w; --ensure-slot creates it and goes on if that WAL is still there", err),
+		}
 	default:
 		return fmt.Errorf("%w; create it with: walrecv slot create %s, or with --ensure-slot", err, s.r.o.Slot)
 	}
@@ -264,17 +308,41 @@ func (s *session) follow(ctx context.Context, at segment.Position) error {
 // stream streams one timeline.
 func (s *session) stream(ctx context.Context, sink Sink, at segment.Position) (ending, error) {
 	st := &stream{
-		conn: s.conn, sink: sink, o: s.r.o, pos: at.LSN, size: s.server.SegmentSize,
-		live: func() { s.live(at) },
+		conn: s.conn, sink: sink, o: s.r.o, timeline: at.Timeline, pos: at.LSN, size: s.server.SegmentSize,
+		live:     func() { s.live(at) },
+		progress: &s.r.progress, verifier: s.r.verifier,
+		begin: verifyBegin{at: at, cluster: s.cluster(), history: s.historyOf(at.Timeline)},
 	}
 	end, err := st.run(ctx, startQuery(s.r.o.Slot, at))
 	return end, s.explain(err, segment.Position{Timeline: at.Timeline, LSN: st.pos})
 }
 
+// historyOf is the history of a timeline that the server descends from.
+func (s *session) historyOf(t segment.TimelineID) segment.History {
+	h := segment.History{Timeline: t}
+	for _, e := range s.history.Entries {
+		if e.Timeline < t {
+			h.Entries = append(h.Entries, e)
+		}
+	}
+	return h
+}
+
+// repeat moves the start back to where the verifier wants WAL once more.
+func (s *session) repeat(start segment.Position) segment.Position {
+	again, ok := s.r.verifier.takeAgain()
+	if !ok || again.LSN > start.LSN || again.Timeline > start.Timeline || !s.history.Contains(again.Timeline) {
+		return start
+	}
+	s.repeating = again != start
+	return again
+}
+
 // live notes that the server really streams: CopyBothResponse alone does not
 // say so, errors may follow it.
 func (s *session) live(at segment.Position) {
-	s.r.streamed = true
+	s.r.progress.streams(at, s.r.streamed && !s.streamed)
+	s.r.streamed, s.streamed = true, true
 	s.r.log.Info("streaming", "from", at.String(), "server_version", s.server.Version)
 }
 
@@ -293,6 +361,9 @@ func (s *session) explain(err error, at segment.Position) error {
 	if !errors.As(err, &pgErr) {
 		return err
 	}
+	if s.repeating && pgErr.Code == codeUndefinedFile {
+		return fmt.Errorf("damaged WAL cannot be had again from %s on, the server has removed it: %w", at, err)
+	}
 	// Servers from 16 on refuse a slot that was invalidated.
 	refused := pgErr.Code == codeNotInPrerequisiteState && s.slot.Known && s.slot.RestartLSN == 0 && s.r.o.Slot != ""
 	switch {
@@ -301,13 +372,13 @@ func (s *session) explain(err error, at segment.Position) error {
 	case s.held.Empty() && refused:
 		return slotLost(s.r.o.Slot)
 	case !s.held.Empty() && (refused || pgErr.Code == codeUndefinedFile):
-		return s.missing(err, at)
+		return s.missing(err, at, refused)
 	}
 	return err
 }
 
 // missing decides whether WAL that the server does not have is a gap.
-func (s *session) missing(err error, at segment.Position) error {
+func (s *session) missing(err error, at segment.Position, refused bool) error {
 	atStart := s.server.SegmentSize.Offset(at.LSN) == 0
 	if newest := s.newest(at.LSN); newest > at.Timeline && atStart && s.r.gone != at {
 		// A server that was promoted twice in one segment looks for it under the
@@ -319,7 +390,12 @@ func (s *session) missing(err error, at segment.Position) error {
 	if s.held.Unsure { // the archive may have it
 		return fmt.Errorf("%s is not on the server, and the archive does not answer: %w", at, err)
 	}
-	return &GapError{At: at, Err: err}
+	gap := &GapError{At: at, Reason: s.gapReason(at, refused), Err: err}
+	if s.r.o.AcceptGap && !refused && atStart {
+		s.r.gap = gap
+		return fmt.Errorf("%w: %w", errGapAccepted, gap.Err)
+	}
+	return gap
 }
 
 const (

@@ -26,11 +26,15 @@ type stream struct {
 	conn     *pgconn.PgConn
 	sink     Sink
 	o        Options
+	timeline segment.TimelineID
 	pos      segment.LSN // end of what was written
 	size     segment.Size
 	deadline deadline
 	feedback *feedback
 	live     func() // called at the first sign that WAL comes and is taken
+	progress *progress
+	verifier *verifier
+	begin    verifyBegin
 	status   [copyStatusLen]byte
 }
 
@@ -52,7 +56,9 @@ func (s *stream) run(ctx context.Context, query string) (ending, error) {
 	wake := context.AfterFunc(ctx, s.deadline.expire)
 	defer wake()
 	s.feedback = startFeedback(s, s.pos)
+	s.verifier.begin(s.begin, s.feedback.failed)
 	stop, err := s.copyLoop(ctx)
+	s.verifier.ended()
 	if failure := s.feedback.close(); failure != nil {
 		err = failure
 	}
@@ -180,14 +186,14 @@ func (s *stream) copyData(data []byte) error {
 		if err := s.walData(segment.LSN(m.WALStart), m.WALData); err != nil {
 			return err // with a full disk there is WAL, but no streaming
 		}
-		s.alive()
+		s.heard(segment.LSN(m.ServerWALEnd))
 		return nil
 	case pglogrepl.PrimaryKeepaliveMessageByteID:
 		m, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
 		if err != nil {
 			return err
 		}
-		s.alive()
+		s.heard(segment.LSN(m.ServerWALEnd))
 		if m.ReplyRequested {
 			s.feedback.replyAsked()
 		}
@@ -197,11 +203,12 @@ func (s *stream) copyData(data []byte) error {
 	}
 }
 
-func (s *stream) alive() {
+func (s *stream) heard(server segment.LSN) {
 	if s.live != nil {
 		s.live()
 		s.live = nil
 	}
+	s.progress.heard(server, time.Now())
 }
 
 // walData writes WAL that has to begin exactly where the last ended.
@@ -212,13 +219,23 @@ func (s *stream) walData(at segment.LSN, p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
+	s.progress.received(at+segment.LSN(len(p)), len(p))
 	if err := s.sink.Append(at, p); err != nil {
 		return local(err)
 	}
-	before := s.pos
 	s.pos += segment.LSN(len(p))
-	s.feedback.wrote(s.pos, s.size.Number(before) != s.size.Number(s.pos))
+	s.progress.written(s.pos)
+	s.feedback.wrote(s.pos, s.size.Number(at) != s.size.Number(s.pos))
+	s.verifier.feed(segment.Name{Timeline: s.timeline, Number: s.size.Number(at)}, at, p, s.size)
 	return nil
+}
+
+// synced tells others of a sync.
+func (s *stream) synced(flushed segment.LSN, took time.Duration) {
+	s.progress.flushed(flushed)
+	if s.o.OnSync != nil {
+		s.o.OnSync(took)
+	}
 }
 
 // finish syncs, tells the server the exact position, and says goodbye. The

@@ -13,23 +13,23 @@ import (
 // Timelines are followed wherever they fork, while streaming.
 func TestFollowsPromotionWhileStreaming(t *testing.T) {
 	for name, fork := range map[string]uint64{
-		"inside a segment": 3*mib + 300_008,
+		"inside a segment": 3*mib + 299_992,
 		"on a border":      3 * mib,
-		"at the start":     2*mib + 8,
+		"at the start":     2*mib + 40,
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, fakepg.Config{End: fork})
 			r.start()
 			r.flushed(1, fork)
 			r.server.Promote(2, fork)
-			r.server.SetEnd(5*mib + 99)
-			r.flushed(2, 5*mib+99)
-			r.server.Promote(3, 5*mib+99)
+			r.server.SetEnd(5*mib + 104)
+			r.flushed(2, 5*mib+104)
+			r.server.Promote(3, 5*mib+104)
 			r.server.SetEnd(5*mib + 500)
 			r.flushed(3, 5*mib+500)
 			r.halt()
 			r.compare(1, mib, segment.LSN(fork))
-			r.compare(2, segment.LSN(fork&^(mib-1)), 5*mib+99)
+			r.compare(2, segment.LSN(fork&^(mib-1)), 5*mib+104)
 			r.compare(3, 5*mib, 5*mib+500)
 			r.sound()
 			for _, want := range []string{"00000002.history", "00000003.history"} {
@@ -46,13 +46,13 @@ func TestFollowsPromotionWhileStreaming(t *testing.T) {
 func TestFollowsPromotionAfterBeingAway(t *testing.T) {
 	for name, fork := range map[string]uint64{
 		"behind the fork":            4*mib + 1000,
-		"at the fork":                3*mib + 200_000,
+		"at the fork":                3*mib + 199_960,
 		"at a fork on a border":      3 * mib,
-		"ahead, in the same segment": 3*mib + 8,
-		"ahead, in another segment":  2*mib + 4096,
+		"ahead, in the same segment": 3*mib + 40,
+		"ahead, in another segment":  2*mib + 4072,
 	} {
 		t.Run(name, func(t *testing.T) {
-			const had = 3*mib + 200_000
+			const had = 3*mib + 199_960
 			r := newRig(t, fakepg.Config{End: had})
 			r.start()
 			r.flushed(1, had)
@@ -80,14 +80,14 @@ func TestFollowsSeveralPromotionsAtOnce(t *testing.T) {
 	r.halt()
 	r.server.SetEnd(3*mib + 1000)
 	r.server.Promote(2, 3*mib+1000)
-	r.server.SetEnd(3*mib + 2000)
-	r.server.Promote(3, 3*mib+2000)
+	r.server.SetEnd(3*mib + 1960)
+	r.server.Promote(3, 3*mib+1960)
 	r.server.SetEnd(4*mib + 10)
 	r.start()
 	r.flushed(3, 4*mib+10)
 	r.halt()
 	r.compare(1, mib, 3*mib+1000)
-	r.compare(2, 3*mib, 3*mib+2000)
+	r.compare(2, 3*mib, 3*mib+1960)
 	r.compare(3, 3*mib, 4*mib+10)
 	r.sound()
 }
@@ -141,7 +141,7 @@ func TestSegmentThatOnlyTheNewestTimelineHas(t *testing.T) {
 	var fails atomic.Int32
 	s := fakepg.New(fakepg.Config{
 		Timeline: 3, Begin: mib, End: 4*mib + 100,
-		History: []fakepg.Fork{{Timeline: 1, End: 3*mib + 1000}, {Timeline: 2, End: 3*mib + 2000}},
+		History: []fakepg.Fork{{Timeline: 1, End: 3*mib + 1000}, {Timeline: 2, End: 3*mib + 1960}},
 		Slots:   map[string]fakepg.Slot{"s": {RestartLSN: 3 * mib}},
 		Command: func(c *fakepg.Conn, command string) (bool, error) {
 			if strings.HasPrefix(command, "START_REPLICATION") && !strings.HasSuffix(command, "TIMELINE 3") {

@@ -157,6 +157,21 @@ func (r *Reader) Feed(at LSN, p []byte) {
 	}
 }
 
+// Continues tells whether bytes from at on would be read with knowledge of those
+// in front of them: they follow what was read, or begin where one of the last two
+// segments does.
+func (r *Reader) Continues(at LSN) bool {
+	if r.fed && at == r.pos {
+		return true
+	}
+	for _, b := range r.borders {
+		if b.pos == at && at != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Finish says that nothing follows the bytes that were read. It tells the
 // visitor of the bytes at the end that could not be checked.
 func (r *Reader) Finish() {

@@ -17,6 +17,8 @@ type connOptions struct {
 	username   string
 	noPassword bool // never ask
 	password   bool // ask before connecting
+
+	primaryOnly bool // a standby will not do
 }
 
 // addConnOptions declares the connection options. They have no variables of
@@ -60,6 +62,7 @@ func (o *connOptions) config(environ []string, log *slog.Logger) (*receiver.Conn
 		User:          o.username,
 		NoPassword:    o.noPassword,
 		ForcePassword: o.password,
+		PrimaryOnly:   o.primaryOnly,
 		Getenv:        func(name string) string { return env[name] },
 		Log:           log,
 	}

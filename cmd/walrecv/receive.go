@@ -93,6 +93,7 @@ func (c *receiveConfig) receiverOptions(conn *receiver.ConnConfig) receiver.Opti
 		EndPos:         c.endpos,
 		NoLoop:         c.noLoop,
 		AcceptBranch:   c.acceptBranch,
+		AcceptGap:      c.acceptGap,
 	}
 }
 

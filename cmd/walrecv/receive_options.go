@@ -30,7 +30,7 @@ type receiveConfig struct {
 	noLoop, verbose, synchronous, noSync bool
 	createSlot, dropSlot, ifNotExists    bool // actions: do that, then end
 	ensureSlot                           bool
-	acceptBranch                         bool
+	acceptBranch, acceptGap              bool
 }
 
 // newReceive declares the command; a.receive is what it does.
@@ -91,6 +91,8 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	fs.Var(rangeValue(&c.flushInterval, time.Millisecond, time.Hour), "flush-interval",
 		"leave received WAL unsynced for at most `D` without --synchronous")
 	fs.Var(numberValue(&c.uploadWorkers, 1, 64), "upload-workers", "up to `N` uploads in flight")
+	boolVar(fs, &c.conn.primaryOnly, "primary-only", "", "refuse a server that is in recovery, and wait for a primary")
+	boolVar(fs, &c.acceptGap, "accept-gap", "", "record WAL that the server no longer has as a gap, and go on behind it")
 	boolVar(fs, &c.acceptBranch, "accept-branch", "", "archive a timeline that leaves its parent below what is archived of it")
 }
 

@@ -1,7 +1,6 @@
 package fakepg
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 )
@@ -109,56 +108,5 @@ func (s *Server) readWALLocked(timeline uint32, at uint64, p []byte) {
 		}
 		at += n
 		p = p[n:]
-	}
-}
-
-// magics are the first two bytes of a page, by major version.
-var magics = map[int]uint16{13: 0xD106, 14: 0xD10D, 15: 0xD110, 16: 0xD113, 17: 0xD116, 18: 0xD118}
-
-// pages is the WAL of a server that was given no other.
-func (s *Server) pages(writer uint32, at uint64, p []byte) {
-	for i := 0; i < len(p); {
-		lsn := at + uint64(i)
-		offset := int(lsn % PageSize)
-		header := s.pageHeader(writer, lsn-uint64(offset))
-		if offset < len(header) {
-			i += copy(p[i:], header[offset:])
-			continue
-		}
-		n := min(len(p)-i, PageSize-offset)
-		fillPattern(writer, lsn, p[i:i+n])
-		i += n
-	}
-}
-
-// pageHeader makes the header of the page at start: a long one at the beginning
-// of a segment.
-func (s *Server) pageHeader(timeline uint32, start uint64) []byte {
-	const (
-		shortLength = 24
-		longLength  = 40
-		longFlag    = 0x0002
-	)
-	h := make([]byte, shortLength, longLength)
-	binary.LittleEndian.PutUint16(h, magics[s.major])
-	binary.LittleEndian.PutUint32(h[4:], timeline)
-	binary.LittleEndian.PutUint64(h[8:], start)
-	if start%s.config.SegmentSize != 0 {
-		return h
-	}
-	binary.LittleEndian.PutUint16(h[2:], longFlag)
-	h = binary.LittleEndian.AppendUint64(h, s.config.SystemID)
-	h = binary.LittleEndian.AppendUint32(h, uint32(s.config.SegmentSize))
-	return binary.LittleEndian.AppendUint32(h, PageSize)
-}
-
-// fillPattern writes bytes that depend on the timeline and the position only.
-// None of them is zero, so that a byte which was never written shows.
-func fillPattern(timeline uint32, lsn uint64, p []byte) {
-	for i := range p {
-		at := lsn + uint64(i)
-		word := (at>>3 + uint64(timeline)<<56) * 0x9E3779B97F4A7C15
-		word ^= word >> 29
-		p[i] = byte(word>>(at&7*8)) | 1
 	}
 }

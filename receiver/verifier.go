@@ -1,0 +1,210 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/walrecv/walrecv/segment"
+)
+
+const (
+	// verifyBuffers pieces of verifyPiece bytes may wait to be read as WAL. The
+	// reading is faster than most networks and disks; if it falls behind, it slows
+	// the stream down, never the answer about what came already.
+	verifyBuffers = 32
+	verifyPiece   = 128 << 10
+
+	// maxSummaries are kept for whoever archives the segments. One that comes too
+	// late has to read the segment itself.
+	maxSummaries = 1024
+)
+
+// verifier reads as WAL what is streamed, in a goroutine of its own. It has no
+// say in what is acknowledged: what it finds is logged, counted, asked for once
+// more and, if it comes the same again, marked.
+type verifier struct {
+	keeper  Keeper
+	log     *slog.Logger
+	failed  func() // counts
+	lenient bool   // WAL that does not continue what is held is only marked
+
+	work chan verifyWork
+	free chan []byte
+	done chan struct{}
+
+	state verifyState // of the goroutine
+
+	mu        sync.Mutex
+	pending   map[segment.Name]chan struct{} // being read; closed when it was
+	summaries map[segment.Name]segment.Summary
+	order     []segment.Name // of summaries, the oldest first
+	interrupt func(error)    // ends the stream that there is
+	again     segment.Position
+	asking    bool // again means something
+}
+
+// verifyWork is a piece of the stream or the beginning of one.
+type verifyWork struct {
+	begin *verifyBegin
+	at    segment.LSN
+	data  []byte
+}
+
+// verifyBegin says what is streamed next.
+type verifyBegin struct {
+	at      segment.Position
+	cluster segment.Cluster
+	history segment.History // of at.Timeline
+}
+
+// errAskAgain ends a stream of which a part is to be sent again.
+var errAskAgain = errors.New("the server is asked again for WAL that came damaged")
+
+func newVerifier(k Keeper, log *slog.Logger, failed func(), lenient bool) *verifier {
+	v := &verifier{
+		keeper: k, log: log, failed: failed, lenient: lenient,
+		work: make(chan verifyWork, verifyBuffers), free: make(chan []byte, verifyBuffers), done: make(chan struct{}),
+		pending:   map[segment.Name]chan struct{}{},
+		summaries: map[segment.Name]segment.Summary{},
+		state:     verifyState{skip: true},
+	}
+	for range verifyBuffers {
+		v.free <- nil // made when it is needed
+	}
+	return v
+}
+
+// start and stop frame everything else; stop waits until all was read.
+func (v *verifier) start() { go v.loop() }
+
+func (v *verifier) stop() {
+	close(v.work)
+	<-v.done
+}
+
+// begin says what the next bytes are, and how to end the stream they come from.
+func (v *verifier) begin(b verifyBegin, interrupt func(error)) {
+	v.mu.Lock()
+	v.interrupt = interrupt
+	v.mu.Unlock()
+	v.work <- verifyWork{begin: &b}
+}
+
+// ended says that the stream cannot be interrupted any more.
+func (v *verifier) ended() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.interrupt = nil
+}
+
+// feed takes bytes that were written. It copies them.
+func (v *verifier) feed(name segment.Name, at segment.LSN, p []byte, size segment.Size) {
+	v.expect(name, at, len(p), size)
+	for len(p) > 0 {
+		buf := <-v.free
+		if buf == nil {
+			buf = make([]byte, verifyPiece)
+		}
+		n := copy(buf[:cap(buf)], p)
+		v.work <- verifyWork{at: at, data: buf[:n]}
+		at, p = at+segment.LSN(n), p[n:]
+	}
+}
+
+// expect notes the segments that bytes make complete, before they are read.
+func (v *verifier) expect(name segment.Name, at segment.LSN, n int, size segment.Size) {
+	for end := name.End(size); at+segment.LSN(n) >= end && at < end; end = name.End(size) {
+		v.mu.Lock()
+		if _, ok := v.pending[name]; !ok {
+			v.pending[name] = make(chan struct{})
+		}
+		v.mu.Unlock()
+		n -= int(end - at)
+		at, name = end, name.Next()
+	}
+}
+
+// Summary is what was found in a segment that was streamed to its end. It waits
+// while that is still being read. ok is false for a segment that did not pass,
+// or not from its start.
+func (v *verifier) summary(ctx context.Context, name segment.Name) (sum segment.Summary, ok bool) {
+	v.mu.Lock()
+	wait := v.pending[name]
+	sum, ok = v.summaries[name]
+	v.mu.Unlock()
+	if wait == nil {
+		return sum, ok
+	}
+	select {
+	case <-wait:
+	case <-v.done:
+	case <-ctx.Done():
+		return segment.Summary{}, false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	sum, ok = v.summaries[name]
+	return sum, ok
+}
+
+// settled notes that a segment was read to its end, with or without a summary.
+func (v *verifier) settled(name segment.Name, sum segment.Summary, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if ok {
+		if _, again := v.summaries[name]; !again {
+			v.order = append(v.order, name)
+		}
+		v.summaries[name] = sum
+	}
+	if len(v.order) > maxSummaries {
+		delete(v.summaries, v.order[0])
+		v.order = v.order[1:]
+	}
+	if wait, ok := v.pending[name]; ok {
+		close(wait)
+		delete(v.pending, name)
+	}
+}
+
+// dropPending is for bytes that will not be read.
+func (v *verifier) dropPending() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for name, wait := range v.pending {
+		close(wait)
+		delete(v.pending, name)
+	}
+}
+
+// ask makes the stream begin again at a position, and ends the one there is.
+func (v *verifier) ask(at segment.Position) {
+	v.mu.Lock()
+	v.again, v.asking = at, true
+	interrupt := v.interrupt
+	v.mu.Unlock()
+	if interrupt != nil {
+		interrupt(errAskAgain)
+	}
+}
+
+// end ends the receiver.
+func (v *verifier) end(err error) {
+	v.mu.Lock()
+	interrupt := v.interrupt
+	v.mu.Unlock()
+	if interrupt != nil {
+		interrupt(local(err))
+	}
+}
+
+// takeAgain is where the next stream has to begin, if it is to repeat something.
+func (v *verifier) takeAgain() (at segment.Position, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	at, ok = v.again, v.asking
+	v.asking = false
+	return at, ok
+}

@@ -1,0 +1,215 @@
+package receiver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/walrecv/walrecv/segment"
+)
+
+// verifyState is what the goroutine of a verifier knows.
+type verifyState struct {
+	begin  verifyBegin
+	reader *segment.Reader
+	sums   *segment.Summarizer
+	faults []segment.Fault // told since the last look at them
+	primed segment.LSN     // what is read from here on was preceded by what is held; 0: it was not
+	skip   bool            // until the next beginning: the stream is being ended
+
+	suspect segment.Fault // asked for again; zero LSN and Reason: none
+	asked   segment.Name  // the segment that was asked for again last
+}
+
+func (v *verifier) loop() {
+	defer close(v.done)
+	for w := range v.work {
+		v.guarded(w)
+		if w.data != nil {
+			v.free <- w.data[:0]
+		}
+	}
+	v.dropPending()
+}
+
+// guarded keeps a fault of our own from ending the receiver, which does not need
+// the verifier for anything.
+func (v *verifier) guarded(w verifyWork) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			v.log.Error("the check of the WAL failed, and begins anew with the next connection; please report this", "cause", fmt.Sprint(cause))
+			v.failed()
+			v.state = verifyState{skip: true}
+			v.dropPending()
+		}
+	}()
+	switch {
+	case w.begin != nil:
+		v.begins(*w.begin)
+	case v.state.skip:
+		v.dropPending()
+	default:
+		v.read(w.at, w.data)
+	}
+}
+
+// begins prepares for a stream. A reader that has not seen what is in front of
+// it is shown the segment that is held there.
+func (v *verifier) begins(b verifyBegin) {
+	s := &v.state
+	s.begin, s.skip = b, false
+	if f := s.suspect; f.Reason != "" && b.at.LSN > f.LSN {
+		s.suspect = segment.Fault{}
+		f.Reason += "; it could not be had again"
+		v.confirmed(f)
+	}
+	if s.reader == nil {
+		s.sums = segment.NewSummarizer(faultsOf{s})
+		reader, err := segment.NewReader(segment.ReaderOptions{
+			Identity: b.cluster.Identity, Major: b.cluster.Major, History: b.history,
+		}, s.sums)
+		if err != nil {
+			v.log.Error("the WAL cannot be checked", "error", err)
+			s.skip = true
+			return
+		}
+		s.reader = reader
+	}
+	s.reader.SetHistory(b.history)
+	if !s.reader.Continues(b.at.LSN) {
+		v.prime(b)
+	}
+}
+
+// prime reads the segment in front of a stream, so that the first record of the
+// stream can be compared with the last one that is held.
+func (v *verifier) prime(b verifyBegin) {
+	s := &v.state
+	s.primed = 0
+	name, file, err := v.keeper.Before(b.at.LSN, b.history)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		err = v.readFile(name, file)
+	}
+	if err != nil {
+		v.log.Warn("the newest complete segment cannot be read; whether the stream continues it is not checked", "error", err)
+		return
+	}
+	for _, f := range s.faults {
+		v.log.Error("a segment that is held is damaged", "segment", name.Format(b.cluster.Size), "lsn", f.LSN.String(), "reason", f.Reason)
+		v.failed()
+	}
+	if len(s.faults) == 0 {
+		s.primed = b.at.LSN
+	}
+	s.faults = nil
+}
+
+func (v *verifier) readFile(name segment.Name, file io.ReadCloser) error {
+	defer file.Close()
+	buf := make([]byte, verifyPiece)
+	at, end := name.Start(v.state.begin.cluster.Size), name.End(v.state.begin.cluster.Size)
+	for at < end {
+		n, err := file.Read(buf)
+		v.state.reader.Feed(at, buf[:n])
+		at += segment.LSN(n)
+		if err == io.EOF && at < end {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil && err != io.EOF {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads a piece of the stream, segment by segment.
+func (v *verifier) read(at segment.LSN, p []byte) {
+	s := &v.state
+	size := s.begin.cluster.Size
+	for len(p) > 0 && !s.skip {
+		n := min(int64(len(p)), int64(size)-size.Offset(at))
+		s.reader.Feed(at, p[:n])
+		at, p = at+segment.LSN(n), p[n:]
+		v.judge()
+		if size.Offset(at) == 0 {
+			sum, ok := s.sums.Summary(s.reader)
+			v.settled(segment.Name{Timeline: s.begin.at.Timeline, Number: size.Number(at - 1)}, sum, ok && !s.skip)
+		}
+	}
+	if s.skip {
+		v.dropPending()
+	}
+}
+
+// judge decides what becomes of the faults that were told.
+func (v *verifier) judge() {
+	s := &v.state
+	faults := s.faults
+	s.faults = nil
+	for _, f := range faults {
+		if s.skip {
+			return // what follows comes again
+		}
+		v.fault(f)
+	}
+	if s.suspect.Reason != "" && s.reader.End() > s.suspect.LSN {
+		v.log.Warn("WAL that came damaged came again, and is sound", "lsn", s.suspect.LSN.String(), "was", s.suspect.Reason)
+		s.suspect = segment.Fault{}
+	}
+}
+
+func (v *verifier) fault(f segment.Fault) {
+	s := &v.state
+	name := v.segmentOf(f)
+	switch {
+	case s.suspect.Reason != "" && s.suspect.LSN == f.LSN:
+		s.suspect = segment.Fault{}
+		v.confirmed(f)
+	case s.asked == name:
+		v.failed()
+		v.confirmed(f)
+	default:
+		v.failed()
+		v.log.Warn("the WAL is damaged as it came; the server is asked for it again", "lsn", f.LSN.String(), "reason", f.Reason)
+		s.suspect, s.asked, s.skip = f, name, true
+		v.ask(segment.Position{Timeline: name.Timeline, LSN: name.Start(s.begin.cluster.Size)})
+	}
+}
+
+// segmentOf is the segment from which on the server has to repeat itself: where
+// the record begins that is damaged, but not in front of the stream.
+func (v *verifier) segmentOf(f segment.Fault) segment.Name {
+	b := v.state.begin
+	at := max(min(f.LSN, f.End), b.at.LSN)
+	return segment.Name{Timeline: b.at.Timeline, Number: b.cluster.Size.Number(at)}
+}
+
+// confirmed is for damage that came twice, so that it is the server's.
+func (v *verifier) confirmed(f segment.Fault) {
+	s := &v.state
+	size := s.begin.cluster.Size
+	v.log.Error("the server sends damaged WAL: recovery would stop there; look at the server's disk and memory, and take a base backup",
+		"lsn", f.LSN.String(), "reason", f.Reason)
+	name := segment.Name{Timeline: s.begin.at.Timeline, Number: size.Number(f.LSN)}
+	mark := segment.Mark{Name: name, LSN: f.LSN, End: f.End, Reason: f.Reason, Found: time.Now().UTC()}
+	if err := v.keeper.PutMark(mark); err != nil {
+		v.log.Error("the damage could not be recorded", "error", err)
+	}
+	if s.primed != 0 && f.LSN >= s.primed && f.End <= s.primed && !v.lenient {
+		v.end(fmt.Errorf("the server's WAL from %s does not continue the segment that is held in front of it (%s): was it restored from a snapshot? %w",
+			s.primed, f.Reason, segment.ErrBranch))
+	}
+}
+
+// faultsOf is the visitor that keeps faults for judge.
+type faultsOf struct{ s *verifyState }
+
+func (faultsOf) Segment(segment.LSN)        {}
+func (faultsOf) Record(*segment.Record)     {}
+func (faultsOf) Unchecked(_, _ segment.LSN) {}
+func (v faultsOf) Fault(f segment.Fault)    { v.s.faults = append(v.s.faults, f) }
