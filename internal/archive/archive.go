@@ -75,7 +75,7 @@ func (a *Archive) Identity() Identity { return a.id }
 //
 // Only one call for a name may use a Scratch at a time.
 func (a *Archive) PutSegment(ctx context.Context, scratch *Scratch, name segment.Name, open Opener) error {
-	p, err := a.prepare(ctx, scratch, name, name.Format(a.id.SegmentSize), open)
+	p, err := a.prepare(ctx, scratch, name.Format(a.id.SegmentSize), a.segmentContent(name, open, nil))
 	if err != nil {
 		return err
 	}
@@ -87,12 +87,12 @@ func (a *Archive) PutSegment(ctx context.Context, scratch *Scratch, name segment
 // its full size. Everything that was said of PutSegment holds, but that several
 // partials of one name can be there, with other contents: servers push theirs.
 func (a *Archive) PutPartial(ctx context.Context, scratch *Scratch, name segment.Name, open Opener) error {
-	p, err := a.prepare(ctx, scratch, name, name.Format(a.id.SegmentSize)+suffixPartial, open)
+	p, err := a.prepare(ctx, scratch, name.Format(a.id.SegmentSize)+suffixPartial, a.partialContent(name, open))
 	if err != nil {
 		return err
 	}
 	defer p.remove()
-	return a.put(ctx, a.partialKey(Partial{Name: name, Digest: p.digest.short()}), p)
+	return a.put(ctx, a.partialKey(Partial{Name: name, Digest: p.trailer.Digest.short()}), p)
 }
 
 // PutHistory archives a timeline history file, byte for byte. One that cannot
@@ -117,14 +117,8 @@ func (a *Archive) PutHistory(ctx context.Context, t segment.TimelineID, content 
 }
 
 // prepare makes the object of a segment, complete or not.
-func (a *Archive) prepare(ctx context.Context, scratch *Scratch, name segment.Name, base string, open Opener) (*prepared, error) {
-	return scratch.prepare(ctx, base, int64(a.id.SegmentSize), func() (io.ReadCloser, error) {
-		plain, err := open()
-		if err != nil {
-			return nil, err
-		}
-		return checked(plain, name, a.id.Segment())
-	})
+func (a *Archive) prepare(ctx context.Context, scratch *Scratch, base string, open func() (content, error)) (*prepared, error) {
+	return scratch.prepare(ctx, base, int64(a.id.SegmentSize), open)
 }
 
 // put puts an object, or finds that an equal one is there.
@@ -144,8 +138,8 @@ func (a *Archive) put(ctx context.Context, key string, p *prepared) error {
 	if err != nil {
 		return unlessAbsent(key, err)
 	}
-	if there != p.digest {
-		return &ConflictError{Key: key, Ours: p.digest, Theirs: there}
+	if ours := p.trailer.Digest; there != ours {
+		return &ConflictError{Key: key, Ours: ours, Theirs: there}
 	}
 	return nil
 }
@@ -178,17 +172,26 @@ func unlessAbsent(key string, err error) error {
 func (a *Archive) OpenSegment(ctx context.Context, name segment.Name) (io.ReadCloser, error) {
 	key := a.segmentKey(name)
 	r, err := openObject(ctx, a.store, key, "", int64(a.id.SegmentSize))
+	if err != nil {
+		return nil, a.unlessEncrypted(ctx, key, err)
+	}
+	return r, nil
+}
+
+// unlessEncrypted keeps an object that is encrypted from passing for absent. err
+// is that of looking at key.
+func (a *Archive) unlessEncrypted(ctx context.Context, key string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
-		return r, err
+		return err
 	}
 	_, statErr := a.store.Stat(ctx, key+suffixEncrypted)
 	switch {
 	case statErr == nil:
-		return nil, fmt.Errorf("%s: %w", key+suffixEncrypted, ErrEncrypted)
+		return fmt.Errorf("%s: %w", key+suffixEncrypted, ErrEncrypted)
 	case !errors.Is(statErr, fs.ErrNotExist):
-		return nil, statErr
+		return statErr
 	}
-	return nil, err
+	return err
 }
 
 // OpenPartial opens the plain bytes of a partial, as OpenSegment does.
@@ -198,12 +201,6 @@ func (a *Archive) OpenPartial(ctx context.Context, p Partial) (io.ReadCloser, er
 		return nil, fmt.Errorf("%s: %w", key, ErrEncrypted)
 	}
 	return openObject(ctx, a.store, key, p.Digest, int64(a.id.SegmentSize))
-}
-
-// SegmentDigest is the SHA-256 that a complete segment was archived with. The
-// object is not read, and so not proven to be sound.
-func (a *Archive) SegmentDigest(ctx context.Context, name segment.Name) (Digest, error) {
-	return readDigest(ctx, a.store, a.segmentKey(name), int64(a.id.SegmentSize))
 }
 
 // Partials lists the partials of one segment.
@@ -258,24 +255,4 @@ func (a *Archive) walObject(kind Kind, name segment.Name) Object {
 		Timeline: name.Timeline,
 		Segment:  name.Format(a.id.SegmentSize),
 	}
-}
-
-// pageHeader is how much of a segment is looked at before it is archived.
-const pageHeader = 40
-
-// checked returns a reader of all of plain after a look at its first page.
-func checked(plain io.ReadCloser, name segment.Name, id segment.Identity) (io.ReadCloser, error) {
-	head := make([]byte, pageHeader)
-	n, err := io.ReadFull(plain, head)
-	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = segment.CheckFirstPage(head[:n], name, id)
-	}
-	if err != nil {
-		plain.Close() // the first error counts
-		return nil, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), plain), plain}, nil
 }

@@ -27,8 +27,9 @@ func TestSegmentRoundTrip(t *testing.T) {
 			if err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%d bytes, %v", len(got), err)
 			}
-			if d, err := a.SegmentDigest(t.Context(), n); err != nil || d != sha256.Sum256(data) {
-				t.Errorf("digest %s, %v", d, err)
+			info, err := a.SegmentInfo(t.Context(), n)
+			if err != nil || info.Digest != sha256.Sum256(data) || info.Name != n || !info.Known {
+				t.Errorf("%+v, %v", info, err)
 			}
 		}
 		expectEmptyDir(t, disk)
@@ -40,8 +41,8 @@ func TestAbsentIsNotExist(t *testing.T) {
 	_, segmentErr := a.OpenSegment(t.Context(), name(1, 1))
 	_, partialErr := a.OpenPartial(t.Context(), Partial{Name: name(1, 1), Digest: "00000000"})
 	_, historyErr := a.History(t.Context(), 2)
-	_, digestErr := a.SegmentDigest(t.Context(), name(1, 1))
-	for _, err := range []error{segmentErr, partialErr, historyErr, digestErr} {
+	_, infoErr := a.SegmentInfo(t.Context(), name(1, 1))
+	for _, err := range []error{segmentErr, partialErr, historyErr, infoErr} {
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Error(err)
 		}
@@ -207,6 +208,9 @@ func TestEncryptedObjectsAreNotAbsent(t *testing.T) {
 	n := name(1, 7)
 	store.Set(a.segmentKey(n)+".age", []byte("age-encryption.org/v1"))
 	if _, err := a.OpenSegment(t.Context(), n); !errors.Is(err, ErrEncrypted) || errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := a.SegmentInfo(t.Context(), n); !errors.Is(err, ErrEncrypted) || errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 	store.Set(a.partialKey(Partial{Name: n, Digest: "00000000", Encrypted: true}), nil)

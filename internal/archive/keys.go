@@ -18,26 +18,38 @@ const (
 	KindPartial                  // the unfinished last segment of a timeline
 	KindBackup                   // a backup history file
 	KindHistory                  // a timeline history file
+	KindIndex                    // summaries of many segments
+	KindGap                      // WAL that is missing
+	KindMark                     // WAL that is damaged
 )
 
 const (
 	identityBase    = "walrecv.json"
 	walDir          = "wal"
+	indexDir        = "index"
+	gapDir          = "gaps"
+	markDir         = "marks"
 	suffixZstd      = ".zst"
 	suffixEncrypted = ".age"
 	suffixPartial   = ".partial"
+	suffixIndex     = ".json" + suffixZstd
 
 	// shortDigest is how many digits of a digest stand in a key.
 	shortDigest = 8
 )
+
+// findingDirs is where what was found out about the WAL stands.
+var findingDirs = map[Kind]string{KindGap: gapDir, KindMark: markDir}
 
 // Object is what a key says. Fields that a kind does not have are zero.
 type Object struct {
 	System    uint64 // system identifier of the cluster
 	Kind      Kind
 	Timeline  segment.TimelineID // of all but KindIdentity
-	Segment   string             // file name of the segment: KindSegment, KindPartial, KindBackup
-	Digest    string             // KindPartial: the digest's first 8 hexadecimal digits
+	Segment   string             // file name of the segment: KindSegment, KindPartial, KindBackup, KindMark; the first one: KindIndex
+	Last      string             // KindIndex: file name of the last segment
+	File      string             // KindGap, KindMark: name of the file in the spool
+	Digest    string             // KindPartial, KindIndex: the digest's first 8 hexadecimal digits
 	Offset    string             // KindBackup: 8 hexadecimal digits
 	Encrypted bool               // KindSegment, KindPartial
 }
@@ -50,6 +62,10 @@ func (o Object) Key() string {
 		return system + identityBase
 	case KindHistory:
 		return system + walDir + "/" + segment.HistoryName(o.Timeline)
+	case KindGap, KindMark:
+		return system + findingDirs[o.Kind] + "/" + o.File
+	case KindIndex:
+		return system + indexDir + "/" + o.Timeline.String() + "/" + o.Segment + "-" + o.Last + "." + o.Digest + suffixIndex
 	}
 	key := system + walDir + "/" + o.Timeline.String() + "/" + o.Segment
 	switch o.Kind {
@@ -80,16 +96,28 @@ func ParseKey(key string) (Object, error) {
 	if rest == identityBase {
 		return Object{System: system, Kind: KindIdentity}, nil
 	}
-	rest, ok = strings.CutPrefix(rest, walDir+"/")
-	if !ok {
-		return Object{}, unknown
-	}
-	o, ok := parseWAL(rest)
+	o, ok := parseBelow(rest)
 	if !ok {
 		return Object{}, unknown
 	}
 	o.System = system
 	return o, nil
+}
+
+// parseBelow reads what stands below the directory of a cluster.
+func parseBelow(rest string) (Object, bool) {
+	dir, rest, _ := strings.Cut(rest, "/")
+	switch dir {
+	case walDir:
+		return parseWAL(rest)
+	case indexDir:
+		return parseIndex(rest)
+	case gapDir:
+		return parseGap(rest)
+	case markDir:
+		return parseMark(rest)
+	}
+	return Object{}, false
 }
 
 // parseSystem reads a system identifier: decimal, not 0, without leading zeros.
@@ -108,20 +136,17 @@ func parseWAL(rest string) (Object, bool) {
 	}
 	dir, base, _ := strings.Cut(rest, "/")
 	name, tail, _ := strings.Cut(base, ".")
-	if !segment.IsSegmentName(name) || !strings.HasPrefix(name, dir) || len(dir) != shortDigest {
+	t, ok := timelineOf(name)
+	if !ok || dir != t.String() {
 		return Object{}, false
 	}
-	t, err := strconv.ParseUint(dir, 16, 32)
-	if err != nil || t == 0 {
-		return Object{}, false
-	}
-	o := Object{Timeline: segment.TimelineID(t), Segment: name}
+	o := Object{Timeline: t, Segment: name}
 	if segment.IsBackupHistoryName(base) {
 		o.Kind, o.Offset = KindBackup, tail[:shortDigest]
 		return o, true
 	}
 	tail, o.Encrypted = strings.CutSuffix("."+tail, suffixEncrypted)
-	tail, ok := strings.CutSuffix(tail, suffixZstd)
+	tail, ok = strings.CutSuffix(tail, suffixZstd)
 	if !ok {
 		return Object{}, false
 	}

@@ -5,7 +5,12 @@ import (
 	"testing"
 )
 
-const seg = "00000002000000160000000A"
+const (
+	seg      = "00000002000000160000000A"
+	seg2     = "00000002000000160000000C"
+	gapFile  = "00000002.0000001601000000-0000001605000000.gap"
+	markFile = seg + ".0000001601000028.mark"
+)
 
 var keyTests = []struct {
 	key    string
@@ -18,6 +23,9 @@ var keyTests = []struct {
 	{"7/wal/00000002/" + seg + ".00c0ffee.partial.zst", Object{System: 7, Kind: KindPartial, Timeline: 2, Segment: seg, Digest: "00c0ffee"}},
 	{"7/wal/00000002/" + seg + ".00c0ffee.partial.zst.age", Object{System: 7, Kind: KindPartial, Timeline: 2, Segment: seg, Digest: "00c0ffee", Encrypted: true}},
 	{"7/wal/00000002/" + seg + ".0000BEEF.backup", Object{System: 7, Kind: KindBackup, Timeline: 2, Segment: seg, Offset: "0000BEEF"}},
+	{"7/index/00000002/" + seg + "-" + seg2 + ".00c0ffee.json.zst", Object{System: 7, Kind: KindIndex, Timeline: 2, Segment: seg, Last: seg2, Digest: "00c0ffee"}},
+	{"7/gaps/" + gapFile, Object{System: 7, Kind: KindGap, Timeline: 2, File: gapFile}},
+	{"7/marks/" + markFile, Object{System: 7, Kind: KindMark, Timeline: 2, Segment: seg, File: markFile}},
 	{"7/wal/FFFFFFFE.history", Object{System: 7, Kind: KindHistory, Timeline: 0xFFFFFFFE}},
 }
 
@@ -45,7 +53,13 @@ func TestUnknownKeys(t *testing.T) {
 		"7/wal/00000002/" + seg + ".00c0ffee0.partial.zst", "7/wal/00000002/" + seg + ".00c0ffee.partial",
 		"7/wal/00000002/" + seg + ".0000beef.backup", "7/wal/00000002/" + seg + ".0000BEEF.backup.zst",
 		"7/wal/00000000/00000000" + seg[8:] + ".zst", "7/wal/00000002/" + strings.ToLower(seg) + ".zst",
-		"7/wal/00000002/x/" + seg + ".zst", "7/tail/" + seg + "/00000000-00002000.zst", "7/index/1", "7/backup/1/start.json",
+		"7/wal/00000002/x/" + seg + ".zst", "7/tail/" + seg + "/00000000-00002000.zst", "7/index/1", "7/index/", "7/gaps/", "7/marks/x",
+		"7/index/00000001/" + seg + "-" + seg2 + ".00c0ffee.json.zst", "7/index/00000002/" + seg2 + "-" + seg + ".00c0ffee.json.zst",
+		"7/index/00000002/" + seg + "-0" + seg2[1:7] + "1" + seg2[8:] + ".00c0ffee.json.zst", "7/index/00000002/" + seg + "-" + seg2 + ".json.zst",
+		"7/index/00000002/" + seg + "-" + seg2 + ".00c0ffee.zst", "7/index/00000002/" + seg + "-" + seg2 + "00c0ffee.json.zst",
+		"7/index/00000002/" + seg + ".00c0ffee.json.zst", "7/index/" + seg + "-" + seg2 + ".00c0ffee.json.zst",
+		"7/gaps/00000000" + gapFile[8:], "7/gaps/" + strings.ToLower(gapFile[:len(gapFile)-4]) + "x.gap", "7/gaps/" + gapFile + ".zst", "7/gaps/" + markFile,
+		"7/marks/00000000" + markFile[8:], "7/marks/" + gapFile, "7/marks/x/" + markFile, "7/marks/" + markFile[1:], "7/backup/1/start.json",
 	} {
 		if o, err := ParseKey(key); err == nil {
 			t.Errorf("%q was read as %+v", key, o)

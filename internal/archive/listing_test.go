@@ -128,11 +128,11 @@ func TestListingOverAFaultyStore(t *testing.T) {
 	a, scratch, _ := newArchive(t, mem)
 	mustPut(t, a, scratch, name(1, 1), wal(name(1, 1), 1, 0))
 	for _, fault := range []storagetest.Fault{{Before: storagetest.ErrInjected}, {After: storagetest.ErrInjected}} {
-		a.store = faulty(mem, storagetest.OpList, 1, fault)
+		a.store = faulty(mem, storagetest.OpList, fault)
 		if l, err := a.Listing(t.Context()); !errors.Is(err, storagetest.ErrInjected) {
 			t.Errorf("%v, %v", l, err)
 		}
-		a.store = faulty(mem, storagetest.OpList, 1, fault)
+		a.store = faulty(mem, storagetest.OpList, fault)
 		if p, err := a.Partials(t.Context(), name(1, 1)); !errors.Is(err, storagetest.ErrInjected) {
 			t.Errorf("%v, %v", p, err)
 		}

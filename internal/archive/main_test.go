@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -68,6 +69,11 @@ func opener(data []byte) Opener {
 	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 }
 
+// plainContent is content without a summary.
+func plainContent(data []byte) content {
+	return content{ReadCloser: io.NopCloser(bytes.NewReader(data))}
+}
+
 // newArchive makes an archive on store, and a scratch directory on a disk in
 // memory.
 func newArchive(t *testing.T, store storage.Store) (*Archive, *Scratch, *vfs.Mem) {
@@ -105,15 +111,11 @@ func expectEmptyDir(t *testing.T, disk *vfs.Mem) {
 	}
 }
 
-// faulty is a store in memory whose k-th request of a kind goes wrong.
-func faulty(mem *storagetest.Mem, op storagetest.Op, k int, fault storagetest.Fault) *storagetest.Faulty {
-	n := 0
+// faulty is a store in memory whose first request of a kind goes wrong.
+func faulty(mem *storagetest.Mem, op storagetest.Op, fault storagetest.Fault) *storagetest.Faulty {
+	var done atomic.Bool
 	return storagetest.NewFaulty(mem, func(r storagetest.Request) storagetest.Fault {
-		if r.Op != op {
-			return storagetest.Fault{}
-		}
-		n++
-		if n != k {
+		if r.Op != op || done.Swap(true) {
 			return storagetest.Fault{}
 		}
 		return fault

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 
@@ -11,32 +12,41 @@ import (
 // copyBuffer is the size of the pieces in which content is compressed.
 const copyBuffer = 128 << 10
 
-// encode writes the object of plain, which must yield size bytes, to dst: the
+// content is what an object is made of.
+type content struct {
+	io.ReadCloser
+	summary func() (json.RawMessage, error) // called when all was read; nil: there is none
+}
+
+// encode writes the object of c, which must yield size bytes, to dst: the
 // compressed content and the trailer. It holds no more in memory than the
 // compressor needs, whatever the size.
-func encode(dst io.Writer, plain io.Reader, size int64) (Digest, error) {
+func encode(dst io.Writer, c content, size int64) (trailer, error) {
 	frame, err := codec.NewWriter(dst, codec.Zstd, 0, size)
 	if err != nil {
-		return Digest{}, err
+		return trailer{}, err
 	}
 	sum := sha256.New()
 	// One byte more than is due shows a content that is too long.
-	content := io.TeeReader(io.LimitReader(plain, size+1), sum)
-	if _, err := io.CopyBuffer(frame, content, make([]byte, copyBuffer)); err != nil {
-		return Digest{}, err
+	plain := io.TeeReader(io.LimitReader(c, size+1), sum)
+	if _, err := io.CopyBuffer(frame, plain, make([]byte, copyBuffer)); err != nil {
+		return trailer{}, err
 	}
 	if err := frame.Close(); err != nil {
-		return Digest{}, err
+		return trailer{}, err
 	}
 	t := trailer{Digest: Digest(sum.Sum(nil)), Size: size}
+	if c.summary != nil {
+		if t.Summary, err = c.summary(); err != nil {
+			return trailer{}, err
+		}
+	}
 	end, err := t.encode()
 	if err != nil {
-		return Digest{}, err
+		return trailer{}, err
 	}
-	if _, err := dst.Write(end); err != nil {
-		return Digest{}, err
-	}
-	return t.Digest, nil
+	_, err = dst.Write(end)
+	return t, err
 }
 
 // body is the raw content of an object on its way from the store. It keeps the

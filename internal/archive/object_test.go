@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -41,8 +42,8 @@ func TestZstdToolReadsAnObject(t *testing.T) {
 			t.Errorf("zstd -lv does not say %q: %v\n%s", want, err, about)
 		}
 	}
-	if tail := object[len(object)-130:]; !bytes.Contains(tail, []byte(`{"sha256":"`)) || !bytes.Contains(tail, []byte(`","size":1048576}`)) {
-		t.Errorf("the object ends with %q", tail)
+	if end := object[len(object)-1000:]; !bytes.Contains(end, []byte(`{"sha256":"`)) || !bytes.Contains(end, []byte(`","size":1048576,"summary":{`)) {
+		t.Errorf("the object ends with %q", end)
 	}
 }
 
@@ -64,6 +65,10 @@ func TestEveryBitFlipIsNoticed(t *testing.T) {
 	object = bytes.Clone(object)
 
 	frameEnd := bytes.LastIndex(object, []byte("\x5e\x2a\x4d\x18"))
+	sound, err := a.SegmentInfo(t.Context(), n)
+	if err != nil || !sound.Known {
+		t.Fatal(sound, err)
+	}
 	harmless := 0
 	for i := range object {
 		for _, flip := range []byte{1 << (i % 8), 0xff} {
@@ -71,12 +76,16 @@ func TestEveryBitFlipIsNoticed(t *testing.T) {
 			bad[i] ^= flip
 			got, err := damageSegment(t, store, a, n, bad)
 			var damaged *DamagedError
-			if in := i - frameEnd; in >= 0 && (in < trailerFrame || i >= len(object)-trailerLength) {
-				if d, err := a.SegmentDigest(t.Context(), n); !errors.As(err, &damaged) {
-					t.Fatalf("byte %d of %d ^ %#x: digest %s, %v", i, len(object), flip, d, err)
-				}
+			info, infoErr := a.SegmentInfo(t.Context(), n)
+			if !errors.As(infoErr, &damaged) && !reflect.DeepEqual(info.Summary, sound.Summary) {
+				t.Fatalf("byte %d of %d ^ %#x: %+v, %v", i, len(object), flip, info, infoErr)
+			}
+			if in := i - frameEnd; in >= 0 && (in < trailerFrame || i >= len(object)-trailerLength) && infoErr == nil {
+				t.Fatalf("byte %d of %d ^ %#x: %+v", i, len(object), flip, info)
 			}
 			switch {
+			case err == nil && bytes.Equal(got, data) && i > frameEnd:
+				// The content is sound, and what is said of it was looked at.
 			case err == nil && bytes.Equal(got, data):
 				harmless++ // the digest proves that nothing happened
 			case !errors.As(err, &damaged) || damaged.Key != a.segmentKey(n):
@@ -104,8 +113,8 @@ func TestEveryTruncationIsNoticed(t *testing.T) {
 		if !errors.As(err, &damaged) {
 			t.Fatalf("%d of %d bytes: %v", size, len(object), err)
 		}
-		if _, err := a.SegmentDigest(t.Context(), n); !errors.As(err, &damaged) {
-			t.Fatalf("digest of %d of %d bytes: %v", size, len(object), err)
+		if _, err := a.SegmentInfo(t.Context(), n); !errors.As(err, &damaged) {
+			t.Fatalf("info of %d of %d bytes: %v", size, len(object), err)
 		}
 	}
 }
@@ -117,7 +126,7 @@ func TestObjectsThatAreNotWhatTheyShouldBe(t *testing.T) {
 	n := name(1, 7)
 	object := func(data []byte) []byte {
 		var out bytes.Buffer
-		if _, err := encode(&out, bytes.NewReader(data), int64(len(data))); err != nil {
+		if _, err := encode(&out, plainContent(data), int64(len(data))); err != nil {
 			t.Fatal(err)
 		}
 		return out.Bytes()
@@ -181,8 +190,8 @@ func TestBrokenReadsAreNoDamage(t *testing.T) {
 				broken := &Archive{store: store, id: testIdentity}
 				_, err := readSegment(t.Context(), broken, n)
 				expectUnknown(t, "read", at, end, err)
-				_, err = broken.SegmentDigest(t.Context(), n)
-				expectUnknown(t, "digest", at, end, err)
+				_, err = broken.SegmentInfo(t.Context(), n)
+				expectUnknown(t, "info", at, end, err)
 			}
 		}
 	}

@@ -33,7 +33,12 @@ func openObject(ctx context.Context, store storage.Store, key, short string, siz
 	if err != nil {
 		return nil, err
 	}
-	b := &body{r: stored, size: info.Size}
+	return newReader(stored, info.Size, key, short, size)
+}
+
+// newReader reads an object of length bytes, and closes stored.
+func newReader(stored io.ReadCloser, length int64, key, short string, size int64) (io.ReadCloser, error) {
+	b := &body{r: stored, size: length}
 	plain, err := codec.NewReader(b, codec.Zstd, size)
 	if err != nil {
 		stored.Close() // nothing was read
@@ -105,23 +110,23 @@ func checkShort(key, short string, d Digest) error {
 	return &DamagedError{Key: key, Reason: fmt.Sprintf("its content has SHA-256 %s, which is not what the key says", d)}
 }
 
-// readDigest gets the digest of an object with size plain bytes, from its end
+// readTrailer gets the trailer of an object with size plain bytes, from its end
 // only if the store can read there.
-func readDigest(ctx context.Context, store storage.Store, key string, size int64) (Digest, error) {
+func readTrailer(ctx context.Context, store storage.Store, key string, size int64) (trailer, error) {
 	stored, info, err := store.Open(ctx, key)
 	if err != nil {
-		return Digest{}, err
+		return trailer{}, err
 	}
 	defer stored.Close()
 	end, err := readEnd(stored, info.Size)
 	if err != nil {
-		return Digest{}, storage.Unknown("read "+key, err)
+		return trailer{}, storage.Unknown("read "+key, err)
 	}
 	t, err := decodeTrailer(end)
 	if err != nil {
-		return Digest{}, &DamagedError{Key: key, Reason: err.Error()}
+		return trailer{}, &DamagedError{Key: key, Reason: err.Error()}
 	}
-	return t.Digest, checkSize(key, t, size)
+	return t, checkSize(key, t, size)
 }
 
 // checkSize compares the length that an object claims with the one it must have.

@@ -51,15 +51,15 @@ func (e *LocalError) Unwrap() error { return e.Err }
 
 // prepared is an object that is ready to be put.
 type prepared struct {
-	digest Digest
-	source *source
-	remove func()
+	trailer trailer
+	source  *source
+	remove  func()
 }
 
 // prepare makes an object with size plain bytes; open gives a new reader of
 // them. base is a name that no other call uses at this time. The caller calls
 // remove in the end. Errors of the disk are a [LocalError].
-func (s *Scratch) prepare(ctx context.Context, base string, size int64, open func() (io.ReadCloser, error)) (*prepared, error) {
+func (s *Scratch) prepare(ctx context.Context, base string, size int64, open func() (content, error)) (*prepared, error) {
 	p, err := s.onDisk(base, size, open)
 	if !noRoom(err) || size > maxInMemory {
 		return p, err
@@ -83,7 +83,7 @@ func noRoom(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-func (s *Scratch) onDisk(base string, size int64, open func() (io.ReadCloser, error)) (*prepared, error) {
+func (s *Scratch) onDisk(base string, size int64, open func() (content, error)) (*prepared, error) {
 	name := path.Join(s.dir, base+scratchSuffix)
 	if err := s.fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, &LocalError{fmt.Errorf("remove old scratch file: %w", err)}
@@ -98,7 +98,7 @@ func (s *Scratch) onDisk(base string, size int64, open func() (io.ReadCloser, er
 		_ = s.fsys.Remove(name)
 	})
 	out := &counter{w: bufio.NewWriterSize(io.NewOffsetWriter(file, 0), copyBuffer)}
-	digest, err := encodeFrom(out, size, open)
+	end, err := encodeFrom(out, size, open)
 	if err == nil {
 		err = out.w.Flush()
 	}
@@ -106,23 +106,23 @@ func (s *Scratch) onDisk(base string, size int64, open func() (io.ReadCloser, er
 		remove()
 		return nil, &LocalError{fmt.Errorf("compress %s: %w", base, err)}
 	}
-	return &prepared{digest: digest, source: &source{at: file, size: out.n}, remove: remove}, nil
+	return &prepared{trailer: end, source: &source{at: file, size: out.n}, remove: remove}, nil
 }
 
-func inMemory(size int64, open func() (io.ReadCloser, error)) (*prepared, error) {
+func inMemory(size int64, open func() (content, error)) (*prepared, error) {
 	var out bytes.Buffer
-	digest, err := encodeFrom(&out, size, open)
+	end, err := encodeFrom(&out, size, open)
 	if err != nil {
 		return nil, &LocalError{err}
 	}
 	src := &source{at: bytes.NewReader(out.Bytes()), size: int64(out.Len())}
-	return &prepared{digest: digest, source: src}, nil
+	return &prepared{trailer: end, source: src}, nil
 }
 
-func encodeFrom(dst io.Writer, size int64, open func() (io.ReadCloser, error)) (Digest, error) {
+func encodeFrom(dst io.Writer, size int64, open func() (content, error)) (trailer, error) {
 	plain, err := open()
 	if err != nil {
-		return Digest{}, err
+		return trailer{}, err
 	}
 	defer plain.Close() // nothing was written through it
 	return encode(dst, plain, size)

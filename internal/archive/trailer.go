@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 )
 
 // Digest is the SHA-256 of the plain bytes of an object.
@@ -14,6 +15,15 @@ type Digest [sha256.Size]byte
 
 // String is 64 lower-case hexadecimal digits.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// parseDigest reads the text of a Digest.
+func parseDigest(text string) (d Digest, err error) {
+	n, err := hex.Decode(d[:], []byte(text[:min(len(text), 2*sha256.Size)]))
+	if err != nil || n != sha256.Size || d.String() != text {
+		return Digest{}, fmt.Errorf("%q is not a SHA-256", text)
+	}
+	return d, nil
+}
 
 // short is how the digest stands in a key.
 func (d Digest) short() string { return d.String()[:shortDigest] }
@@ -28,23 +38,41 @@ const (
 
 	// maxTrailer bounds a trailer, with its frame. A reader gets it with the
 	// last maxTrailer bytes of the object.
-	maxTrailer = 4 << 10
+	maxTrailer = 16 << 10
 )
 
 // trailer says what an object holds.
 type trailer struct {
 	Digest Digest
 	Size   int64 // plain bytes
+
+	// Summary is what stands in a segment, from [encodeSummary]; nil where that is
+	// not known.
+	Summary json.RawMessage
+	// BadSummary says that there is a summary that is not what was put. The
+	// content has its own digest, and may be sound.
+	BadSummary error
 }
 
 type trailerFile struct {
-	SHA256 string `json:"sha256"`
-	Size   int64  `json:"size"`
+	SHA256     string          `json:"sha256"`
+	Size       int64           `json:"size"`
+	Summary    json.RawMessage `json:"summary,omitempty"`
+	SummaryCRC string          `json:"summary_crc32c,omitempty"`
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// summaryCRC is the checksum of a summary's text as it stands in the trailer.
+func summaryCRC(text []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(text, castagnoli)) }
 
 // encode gives the bytes that end the object.
 func (t trailer) encode() ([]byte, error) {
-	text, err := json.Marshal(trailerFile{SHA256: t.Digest.String(), Size: t.Size})
+	file := trailerFile{SHA256: t.Digest.String(), Size: t.Size}
+	if t.Summary != nil {
+		file.Summary, file.SummaryCRC = t.Summary, summaryCRC(t.Summary)
+	}
+	text, err := json.Marshal(file)
 	if err != nil {
 		return nil, err
 	}
@@ -76,10 +104,20 @@ func decodeTrailer(end []byte) (trailer, error) {
 	if err := json.Unmarshal(frame[trailerFrame:len(frame)-trailerLength], &file); err != nil {
 		return trailer{}, fmt.Errorf("its digest cannot be read: %w", err)
 	}
-	t := trailer{Size: file.Size}
-	n, err := hex.Decode(t.Digest[:], []byte(file.SHA256[:min(len(file.SHA256), 2*sha256.Size)]))
-	if err != nil || n != sha256.Size || t.Digest.String() != file.SHA256 || t.Size < 0 {
+	digest, err := parseDigest(file.SHA256)
+	if err != nil || file.Size < 0 {
 		return trailer{}, fmt.Errorf("its digest cannot be read: %q of %d bytes", file.SHA256, file.Size)
 	}
+	t := trailer{Digest: digest, Size: file.Size}
+	if file.Summary != nil || file.SummaryCRC != "" {
+		t.Summary, t.BadSummary = file.checkedSummary()
+	}
 	return t, nil
+}
+
+func (f trailerFile) checkedSummary() (json.RawMessage, error) {
+	if crc := summaryCRC(f.Summary); crc != f.SummaryCRC {
+		return nil, fmt.Errorf("its summary has CRC-32C %s, %q was put", crc, f.SummaryCRC)
+	}
+	return f.Summary, nil
 }

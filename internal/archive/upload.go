@@ -43,7 +43,8 @@ func (u *Uploader) uploadHistory(ctx context.Context, i item) error {
 }
 
 func (u *Uploader) uploadSegment(ctx context.Context, i item) error {
-	return u.uploadPrepared(ctx, i, u.openSealed, func(Digest) string {
+	open := u.archive.segmentContent(i.name, interruptible(ctx, func() (io.ReadCloser, error) { return u.openSealed(i) }), nil)
+	return u.uploadPrepared(ctx, i, open, func(Digest) string {
 		return u.archive.segmentKey(i.name)
 	})
 }
@@ -63,7 +64,8 @@ func (u *Uploader) uploadPartial(ctx context.Context, i item) error {
 		u.log.Debug("nothing to archive: a partial without WAL", "file", i.bases[0])
 		return nil
 	}
-	err = u.uploadPrepared(ctx, i, u.openPartial, func(d Digest) string {
+	open := u.archive.partialContent(i.name, interruptible(ctx, func() (io.ReadCloser, error) { return u.openPartial(i) }))
+	err = u.uploadPrepared(ctx, i, open, func(d Digest) string {
 		return u.archive.partialKey(Partial{Name: i.name, Digest: d.short()})
 	})
 	var corrupt *segment.CorruptError
@@ -75,7 +77,7 @@ func (u *Uploader) uploadPartial(ctx context.Context, i item) error {
 }
 
 // uploadPrepared makes the object once, however often it is put.
-func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func(item) (io.ReadCloser, error), key func(Digest) string) error {
+func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (content, error), key func(Digest) string) error {
 	base := i.bases[0]
 	var p *prepared
 	defer func() {
@@ -83,22 +85,26 @@ func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func(item) (
 			p.remove()
 		}
 	}()
-	// A shutdown need not wait for a large segment to be compressed.
-	opener := func() (io.ReadCloser, error) {
-		plain, err := open(i)
+	return u.outage.retry(ctx, base, int64(u.archive.id.SegmentSize), func(try context.Context) (err error) {
+		if p == nil {
+			if p, err = u.archive.prepare(try, u.scratch, base, open); err != nil {
+				return err
+			}
+		}
+		return u.archive.put(try, key(p.trailer.Digest), p)
+	})
+}
+
+// interruptible makes readers that fail once ctx has ended: a shutdown need not
+// wait for a large segment to be compressed.
+func interruptible(ctx context.Context, open Opener) Opener {
+	return func() (io.ReadCloser, error) {
+		plain, err := open()
 		if err != nil {
 			return nil, err
 		}
 		return fileReader{contextReader{ctx, plain}, plain}, nil
 	}
-	return u.outage.retry(ctx, base, int64(u.archive.id.SegmentSize), func(try context.Context) (err error) {
-		if p == nil {
-			if p, err = u.archive.prepare(try, u.scratch, i.name, base, opener); err != nil {
-				return err
-			}
-		}
-		return u.archive.put(try, key(p.digest), p)
-	})
 }
 
 // openSealed opens the plain bytes of a complete segment.

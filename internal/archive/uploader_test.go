@@ -132,11 +132,11 @@ func TestHistoryIsABarrier(t *testing.T) {
 		}
 		p := r.files["000000010000000000000003.partial"]
 		var object bytes.Buffer
-		d, err := encode(&object, bytes.NewReader(p), int64(len(p)))
+		end, err := encode(&object, plainContent(p), int64(len(p)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		close(store.door("000000010000000000000003." + d.short() + ".partial.zst"))
+		close(store.door("000000010000000000000003." + end.Digest.short() + ".partial.zst"))
 		for _, base := range steps {
 			synctest.Wait()
 			if got := keys(r.mem); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "00000002") }) {

@@ -1,0 +1,177 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
+)
+
+// An index object says of up to 256 segments what the ends of their objects say.
+// It is a cache: whoever finds it missing or damaged reads those.
+const (
+	// indexBlock is how many segment numbers an index object can be about. The
+	// first is a multiple of it.
+	indexBlock = 256
+
+	// maxIndex bounds the plain content of an index object, in bytes.
+	maxIndex = 4 << 20
+)
+
+// block is a run of segment numbers that share their index objects.
+type block struct {
+	timeline segment.TimelineID
+	number   uint64 // of its first segment, divided by indexBlock
+}
+
+func blockOf(name segment.Name) block {
+	return block{timeline: name.Timeline, number: name.Number / indexBlock}
+}
+
+type indexFile struct {
+	Format   int          `json:"format"`
+	Segments []indexEntry `json:"segments"`
+}
+
+type indexEntry struct {
+	Name    string       `json:"name"`
+	SHA256  string       `json:"sha256"`
+	Summary *summaryFile `json:"summary,omitempty"`
+}
+
+// putIndex archives what is known of segments of one block, in order of their
+// numbers. That an equal object is there is success.
+func (a *Archive) putIndex(ctx context.Context, infos []SegmentInfo) error {
+	size := a.id.SegmentSize
+	file := indexFile{Format: formatNumber}
+	for _, i := range infos {
+		e := indexEntry{Name: i.Name.Format(size), SHA256: i.Digest.String()}
+		if i.Known {
+			e.Summary = newSummaryFile(i.Summary, i.Name.End(size))
+		}
+		file.Segments = append(file.Segments, e)
+	}
+	text, err := json.Marshal(file)
+	if err != nil {
+		return err
+	}
+	var object bytes.Buffer
+	t, err := encode(&object, content{ReadCloser: io.NopCloser(bytes.NewReader(text))}, int64(len(text)))
+	if err != nil {
+		return err
+	}
+	key := Object{
+		System:   a.id.SystemID,
+		Kind:     KindIndex,
+		Timeline: infos[0].Name.Timeline,
+		Segment:  file.Segments[0].Name,
+		Last:     file.Segments[len(infos)-1].Name,
+		Digest:   t.Digest.short(),
+	}.Key()
+	err = a.store.Put(ctx, key, storage.BytesSource(object.Bytes()))
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// listIndex lists the index objects.
+func (a *Archive) listIndex(ctx context.Context) (map[block][]Object, error) {
+	index := map[block][]Object{}
+	prefix := systemDir(a.id.SystemID) + indexDir + "/"
+	err := a.store.List(ctx, prefix, func(info storage.Info) error {
+		if o, err := ParseKey(info.Key); err == nil {
+			if b, ok := o.indexed(a.id.SegmentSize); ok {
+				index[b] = append(index[b], o)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the index of the archive: %w", err)
+	}
+	return index, nil
+}
+
+// indexed is the block that an index object is about. ok is false if the key names
+// segments that do not exist, or more than a block.
+func (o Object) indexed(size segment.Size) (b block, ok bool) {
+	first, errFirst := segment.ParseName(o.Segment, size)
+	last, errLast := segment.ParseName(o.Last, size)
+	return blockOf(first), errFirst == nil && errLast == nil && blockOf(first) == blockOf(last)
+}
+
+// readIndex reads an index object, which is proven to be sound by that. Its
+// segments are in order.
+func (a *Archive) readIndex(ctx context.Context, o Object) ([]SegmentInfo, error) {
+	key := o.Key()
+	object, err := readSmall(ctx, a.store, key)
+	if err != nil {
+		return nil, err
+	}
+	t, err := decodeTrailer(object[max(0, len(object)-maxTrailer):])
+	if err != nil || t.Size > maxIndex {
+		return nil, &DamagedError{Key: key, Reason: fmt.Sprintf("%d bytes of content: %v", t.Size, err)}
+	}
+	r, err := newReader(io.NopCloser(bytes.NewReader(object)), int64(len(object)), key, o.Digest, t.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	infos, err := decodeIndex(text, o, a.id.SegmentSize)
+	if err != nil {
+		return nil, &DamagedError{Key: key, Reason: err.Error()}
+	}
+	return infos, nil
+}
+
+// decodeIndex reads the content of an index object.
+func decodeIndex(text []byte, o Object, size segment.Size) ([]SegmentInfo, error) {
+	var file indexFile
+	if err := json.Unmarshal(text, &file); err != nil {
+		return nil, err
+	}
+	if file.Format != formatNumber {
+		return nil, fmt.Errorf("format %d", file.Format)
+	}
+	var infos []SegmentInfo
+	for _, e := range file.Segments {
+		info, err := e.info(size)
+		if err != nil {
+			return nil, fmt.Errorf("segment %q: %w", e.Name, err)
+		}
+		if n := len(infos); n > 0 && infos[n-1].Name.Compare(info.Name) >= 0 {
+			return nil, fmt.Errorf("segment %s is out of order", e.Name)
+		}
+		infos = append(infos, info)
+	}
+	n := len(file.Segments)
+	if n == 0 || file.Segments[0].Name != o.Segment || file.Segments[n-1].Name != o.Last {
+		return nil, errors.New("it is not about the segments that its key names")
+	}
+	return infos, nil
+}
+
+func (e indexEntry) info(size segment.Size) (SegmentInfo, error) {
+	name, err := segment.ParseName(e.Name, size)
+	if err != nil {
+		return SegmentInfo{}, err
+	}
+	info := SegmentInfo{Name: name}
+	if info.Digest, err = parseDigest(e.SHA256); err != nil || e.Summary == nil {
+		return info, err
+	}
+	info.Summary, err = e.Summary.summary(name, size)
+	info.Known = err == nil
+	return info, err
+}
