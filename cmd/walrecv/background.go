@@ -42,7 +42,7 @@ func (b *archiving) run(ctx context.Context) error {
 }
 
 func (b *archiving) begin(a *archive.Archive) *archive.Uploader {
-	u := archive.NewUploader(a, b.keeper.Spool, b.workers, b.log)
+	u := archive.NewUploader(a, b.keeper.Spool, archive.UploaderOptions{Workers: b.workers}, b.log)
 	b.uploader.Store(u)
 	return u
 }

@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"golang.org/x/sync/errgroup"
@@ -65,22 +66,54 @@ func splitDamage(err error) (damage, trouble error) {
 // can be read are returned also with an error, which then wraps a [DamagedError]
 // for each of the others.
 func (a *Archive) Gaps(ctx context.Context) ([]segment.Gap, error) {
-	return readFindings(ctx, a, KindGap, func(content []byte) (segment.Gap, string, error) {
-		g, err := segment.ParseGap(content, a.id.SegmentSize)
-		return g, g.FileName(), err
-	})
+	return readFindings(ctx, a, KindGap, a.parseGap)
+}
+
+// parseGap reads the content of an object, and says under which name it belongs.
+func (a *Archive) parseGap(content []byte) (g segment.Gap, file string, err error) {
+	g, err = segment.ParseGap(content, a.id.SegmentSize)
+	return g, g.FileName(), err
 }
 
 // Marks reads what is recorded as damaged, by segment and position; errors are as
 // with Gaps.
 func (a *Archive) Marks(ctx context.Context) ([]segment.Mark, error) {
-	return readFindings(ctx, a, KindMark, func(content []byte) (segment.Mark, string, error) {
-		m, err := segment.ParseMark(content, a.id.SegmentSize)
-		if err != nil {
-			return m, "", err
-		}
-		return m, m.FileName(a.id.SegmentSize), nil
-	})
+	return readFindings(ctx, a, KindMark, a.parseMark)
+}
+
+// parseMark is parseGap for marks.
+func (a *Archive) parseMark(content []byte) (m segment.Mark, file string, err error) {
+	if m, err = segment.ParseMark(content, a.id.SegmentSize); err != nil {
+		return m, "", err
+	}
+	return m, m.FileName(a.id.SegmentSize), nil
+}
+
+// checkFinding says what keeps the content of a file from being the gap or the
+// mark that its name says it is.
+func (a *Archive) checkFinding(kind Kind, file string, content []byte) error {
+	var belongs string
+	var err error
+	if kind == KindGap {
+		_, belongs, err = a.parseGap(content)
+	} else {
+		_, belongs, err = a.parseMark(content)
+	}
+	if err == nil && belongs != file {
+		err = fmt.Errorf("its content is that of %s", belongs)
+	}
+	return err
+}
+
+// putFinding archives a gap or a mark. That one of the same name is there is
+// success: it says the same, found at another time.
+func (a *Archive) putFinding(ctx context.Context, kind Kind, file string, content []byte) error {
+	key := Object{System: a.id.SystemID, Kind: kind, File: file}.Key()
+	err := a.store.Put(ctx, key, storage.BytesSource(content))
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 // readFindings reads all objects of a kind. parse also says which file name the

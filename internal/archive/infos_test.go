@@ -307,8 +307,7 @@ func TestInfosOverAFaultyStore(t *testing.T) {
 func TestFindings(t *testing.T) {
 	store := storagetest.NewMem()
 	a, _, _ := newArchive(t, store)
-	gap := segment.Gap{Timeline: 2, From: 0x300000, To: 0x500000, Reason: "removed"}
-	mark := segment.Mark{Name: name(2, 7), LSN: 0x700028, End: 0x700000, Reason: "bad checksum"}
+	gap, mark := testGap, testMark
 	gapContent, err := gap.Encode()
 	if err != nil {
 		t.Fatal(err)

@@ -22,14 +22,21 @@ type itemKind int
 
 const (
 	itemHistory itemKind = iota
+	itemGap
+	itemMark
 	itemSealed
 	itemPartial // the last segment of a timeline that has ended
 )
 
+var itemKinds = [...]string{"history", "gap", "mark", "segment", "partial"}
+
+// String is the kind as [UploaderOptions] has it.
+func (k itemKind) String() string { return itemKinds[k] }
+
 // item is one thing to be archived.
 type item struct {
 	kind  itemKind
-	name  segment.Name // without a number for itemHistory
+	name  segment.Name // has a number only for itemSealed and itemPartial
 	bases []string     // files in the spool that hold it; the first one is read
 }
 
@@ -37,9 +44,16 @@ type item struct {
 type itemID struct {
 	kind itemKind
 	name segment.Name
+	base string // of the kinds whose name does not say it
 }
 
-func (i item) id() itemID { return itemID{i.kind, i.name} }
+func (i item) id() itemID {
+	id := itemID{kind: i.kind, name: i.name}
+	if i.kind == itemGap || i.kind == itemMark {
+		id.base = i.bases[0]
+	}
+	return id
+}
 
 // order is the order of archiving: everything of a timeline before everything of
 // the next one. What a timeline begins with is then archived before it, the
@@ -52,12 +66,13 @@ func (i item) order(j item) int {
 		cmp.Compare(min(i.kind, itemSealed), min(j.kind, itemSealed)),
 		cmp.Compare(i.name.Number, j.name.Number),
 		cmp.Compare(i.kind, j.kind),
+		cmp.Compare(i.bases[0], j.bases[0]),
 	)
 }
 
 // plan lists what of a spool is to be archived, in order. Files are chosen by
 // what they are, never by what they are not: complete segments, history files,
-// and the partials of timelines that have ended.
+// what was found out about the WAL, and the partials of timelines that have ended.
 //
 // A partial is final if a newer timeline's history is in the spool: a receiver
 // writes that after it has synced the old partial, and never comes back to it.
@@ -79,8 +94,20 @@ func plan(l segment.Listing) []item {
 			items = append(items, item{kind: itemPartial, name: f.Name, bases: []string{f.Base}})
 		}
 	}
+	items = append(items, planFindings(itemGap, l.Gaps)...)
+	items = append(items, planFindings(itemMark, l.Marks)...)
 	items = append(items, planSealed(l, begun)...)
 	slices.SortFunc(items, item.order)
+	return items
+}
+
+func planFindings(kind itemKind, bases []string) []item {
+	var items []item
+	for _, base := range bases {
+		if t, ok := timelineFrom(base[:timelineDigits]); ok {
+			items = append(items, item{kind: kind, name: segment.Name{Timeline: t}, bases: []string{base}})
+		}
+	}
 	return items
 }
 

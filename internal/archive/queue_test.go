@@ -26,6 +26,7 @@ func (r *rig) twoTimelines() {
 func TestOrderOfArchiving(t *testing.T) {
 	r := newRig(t)
 	r.twoTimelines()
+	r.findings()
 	r.file("00000003.history", []byte(history2)) // never streamed here
 	r.file("00000004.history", []byte(history4))
 	r.sealed(name(4, 5))
@@ -35,8 +36,8 @@ func TestOrderOfArchiving(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"000000010000000000000001.zst", "000000010000000000000002.zst", "000000010000000000000003.*.partial.zst",
-		"00000002.history", "000000020000000000000003.zst", "000000020000000000000004.zst", "000000020000000000000005.*.partial.zst",
+		testGap.FileName(), "000000010000000000000001.zst", "000000010000000000000002.zst", "000000010000000000000003.*.partial.zst",
+		"00000002.history", testMark.FileName(testSize), "000000020000000000000003.zst", "000000020000000000000004.zst", "000000020000000000000005.*.partial.zst",
 		"00000003.history", "00000004.history", "000000040000000000000005.zst",
 	}
 	if len(store.keys) != len(want) {
@@ -50,7 +51,7 @@ func TestOrderOfArchiving(t *testing.T) {
 	r.expectArchived("at the end")
 	r.expectPartial(name(1, 3), r.files["000000010000000000000003.partial"])
 	r.expectPartial(name(2, 5), r.files["000000020000000000000005.partial"])
-	r.expectLeft("000000010000000000000003.partial", "00000002.history", "000000020000000000000005.partial",
+	r.expectLeft(testGap.FileName(), "000000010000000000000003.partial", "00000002.history", testMark.FileName(testSize), "000000020000000000000005.partial",
 		"00000003.history", "00000004.history", "000000040000000000000005", "000000040000000000000006.partial")
 }
 

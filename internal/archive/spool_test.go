@@ -67,6 +67,11 @@ type rig struct {
 
 const spoolDir = "/spool"
 
+var (
+	testGap  = segment.Gap{Timeline: 1, From: 0x300000, To: 0x500000, Reason: "removed"}
+	testMark = segment.Mark{Name: name(2, 4), LSN: 0x400028, End: 0x400000, Reason: "bad checksum"}
+)
+
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	mem := storagetest.NewMem()
@@ -102,7 +107,7 @@ func (r *rig) spool(fsys vfs.FS) *segment.Spool {
 func (r *rig) uploader(fsys vfs.FS, store storage.Store, workers int) *Uploader {
 	r.t.Helper()
 	a := &Archive{store: store, id: testIdentity}
-	return NewUploader(a, r.spool(fsys), workers, slog.New(r.log))
+	return NewUploader(a, r.spool(fsys), UploaderOptions{Workers: workers}, slog.New(r.log))
 }
 
 // file puts a file into the spool.
@@ -138,6 +143,21 @@ func (r *rig) sealed(names ...segment.Name) {
 func (r *rig) partial(n segment.Name) {
 	r.t.Helper()
 	r.file(n.Format(testSize)+".partial", wal(n, 1, 0))
+}
+
+// findings puts a gap and a mark into the spool.
+func (r *rig) findings() {
+	r.t.Helper()
+	gap, err := testGap.Encode()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	mark, err := testMark.Encode(testSize)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.file(testGap.FileName(), gap)
+	r.file(testMark.FileName(testSize), mark)
 }
 
 // left lists the files in the spool but its identity.
@@ -198,6 +218,16 @@ func (r *rig) expectArchived(when string) {
 		if n, err := segment.ParseName(base, testSize); err == nil {
 			if err := isWhole(r.mem, n, data); err != nil {
 				r.t.Errorf("%s: %s in the archive: %v", when, base, err)
+			}
+		}
+		if segment.IsGapName(base) {
+			if got, err := r.archive.Gaps(r.t.Context()); err != nil || !slices.Equal(got, []segment.Gap{testGap}) {
+				r.t.Errorf("%s: gaps in the archive: %+v, %v", when, got, err)
+			}
+		}
+		if segment.IsMarkName(base) {
+			if got, err := r.archive.Marks(r.t.Context()); err != nil || !slices.Equal(got, []segment.Mark{testMark}) {
+				r.t.Errorf("%s: marks in the archive: %+v, %v", when, got, err)
 			}
 		}
 		if t, err := segment.ParseHistoryName(base); err == nil {

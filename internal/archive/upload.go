@@ -21,6 +21,8 @@ func (u *Uploader) upload(ctx context.Context, i item) error {
 	switch i.kind {
 	case itemHistory:
 		err = u.uploadHistory(ctx, i)
+	case itemGap, itemMark:
+		err = u.uploadFinding(ctx, i)
 	case itemSealed:
 		err = u.uploadSegment(ctx, i)
 	case itemPartial:
@@ -37,16 +39,65 @@ func (u *Uploader) uploadHistory(ctx context.Context, i item) error {
 	if err != nil {
 		return &LocalError{err}
 	}
-	return u.outage.retry(ctx, i.bases[0], int64(len(content)), func(ctx context.Context) error {
+	return u.retry(ctx, i, int64(len(content)), func(ctx context.Context) error {
 		return u.archive.PutHistory(ctx, i.name.Timeline, content)
 	})
 }
 
+// uploadFinding archives what was found out about the WAL. A file that says
+// nothing must not hold up the WAL itself.
+func (u *Uploader) uploadFinding(ctx context.Context, i item) error {
+	kind := KindGap
+	if i.kind == itemMark {
+		kind = KindMark
+	}
+	content, err := vfs.ReadFile(u.spool.FS(), u.path(i))
+	if err != nil {
+		return &LocalError{err}
+	}
+	if err := u.archive.checkFinding(kind, i.bases[0], content); err != nil {
+		u.log.Error("a file of the spool makes no sense and is not archived", "file", i.bases[0], "error", err)
+		return nil
+	}
+	return u.retry(ctx, i, int64(len(content)), func(ctx context.Context) error {
+		return u.archive.putFinding(ctx, kind, i.bases[0], content)
+	})
+}
+
+// retry tries an upload until it works, and tells of every try.
+func (u *Uploader) retry(ctx context.Context, i item, size int64, try func(context.Context) error) error {
+	return u.outage.retry(ctx, i.bases[0], size, func(one context.Context) error {
+		began := time.Now()
+		err := try(one)
+		if ctx.Err() == nil {
+			u.onUpload(i.kind.String(), time.Since(began), err)
+		}
+		return err
+	})
+}
+
 func (u *Uploader) uploadSegment(ctx context.Context, i item) error {
-	open := u.archive.segmentContent(i.name, interruptible(ctx, func() (io.ReadCloser, error) { return u.openSealed(i) }), nil)
+	open := u.archive.segmentContent(i.name, interruptible(ctx, func() (io.ReadCloser, error) { return u.openSealed(i) }), u.summary(ctx, i.name))
 	return u.uploadPrepared(ctx, i, open, func(Digest) string {
 		return u.archive.segmentKey(i.name)
 	})
+}
+
+// summaryWait is how long a summary is waited for.
+const summaryWait = 10 * time.Second
+
+// summary is what is known of a segment; nil if it has to be read.
+func (u *Uploader) summary(ctx context.Context, name segment.Name) *segment.Summary {
+	if u.summaries == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, summaryWait)
+	defer cancel()
+	s, ok := u.summaries.Summary(ctx, name)
+	if !ok {
+		return nil
+	}
+	return &s
 }
 
 // uploadPartial archives the partial of a timeline that has ended. One that
@@ -85,7 +136,7 @@ func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (cont
 			p.remove()
 		}
 	}()
-	return u.outage.retry(ctx, base, int64(u.archive.id.SegmentSize), func(try context.Context) (err error) {
+	return u.retry(ctx, i, int64(u.archive.id.SegmentSize), func(try context.Context) (err error) {
 		if p == nil {
 			if p, err = u.archive.prepare(try, u.scratch, base, open); err != nil {
 				return err

@@ -2,14 +2,11 @@ package archive
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"path"
-	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/walrecv/walrecv/segment"
 )
@@ -21,22 +18,25 @@ const DefaultWorkers = 4
 // the queue: what is to be done is found by looking, so a crash loses no work.
 //
 // What is archived goes in order, with several uploads in flight: timeline by
-// timeline, of each its history first, alone, then its segments, and in the end
-// the partial in which it ended. Trouble with the store is waited out, for ever.
+// timeline, of each its history first, alone, then gaps and marks, then its
+// segments, and in the end the partial in which it ended. Trouble with the store is waited out, for ever.
 //
 // A complete segment is removed once the archive has confirmed it, but never the
-// newest one. Final partials and history files stay: they are few, and whoever
-// looks for a branch after an accident will look here.
+// newest one. Everything else stays: it is little, and whoever looks for a branch
+// after an accident will look here.
 type Uploader struct {
-	archive *Archive
-	spool   Spool
-	scratch *Scratch
-	log     *slog.Logger
-	workers int
-	wake    chan struct{}
-	outage  outage
+	archive   *Archive
+	spool     Spool
+	scratch   *Scratch
+	log       *slog.Logger
+	workers   int
+	summaries Summaries
+	onUpload  func(kind string, took time.Duration, err error)
+	wake      chan struct{}
+	outage    outage
 
 	archived atomic.Pointer[segment.Position]
+	waiting  waiting
 
 	// Owned by the one goroutine in Run or Drain.
 	done map[itemID]bool       // archived, and still in the spool
@@ -44,23 +44,47 @@ type Uploader struct {
 	told map[string]bool       // files whose removal failed, and was told of
 }
 
-// NewUploader prepares an Uploader with a number of uploads in flight, 0 for
-// [DefaultWorkers]. The spool must have been put in order, and is locked by the
-// caller for as long as the Uploader works.
-func NewUploader(a *Archive, spool Spool, workers int, log *slog.Logger) *Uploader {
-	if workers <= 0 {
-		workers = DefaultWorkers
+// Summaries knows what stands in segments that passed by.
+type Summaries interface {
+	// Summary is what stands in a complete segment; ok is false if that is not
+	// known. It may wait for what is about to be known, but not longer than ctx. It
+	// is called from any goroutine.
+	Summary(ctx context.Context, name segment.Name) (s segment.Summary, ok bool)
+}
+
+// UploaderOptions is what an [Uploader] can be told.
+type UploaderOptions struct {
+	Workers   int       // uploads in flight, 0 for DefaultWorkers
+	Summaries Summaries // nil: every segment is read while it is compressed
+
+	// OnUpload is told of every try: "segment", "partial", "history", "gap", "mark"
+	// or "index", how long it took, and nil if it worked. It may be nil. It is
+	// called from any goroutine and must not block.
+	OnUpload func(kind string, took time.Duration, err error)
+}
+
+// NewUploader prepares an Uploader. The spool must have been put in order, and is
+// locked by the caller for as long as the Uploader works.
+func NewUploader(a *Archive, spool Spool, o UploaderOptions, log *slog.Logger) *Uploader {
+	if o.Workers <= 0 {
+		o.Workers = DefaultWorkers
+	}
+	if o.OnUpload == nil {
+		o.OnUpload = func(string, time.Duration, error) {}
 	}
 	return &Uploader{
-		archive: a,
-		spool:   spool,
-		scratch: NewScratch(spool.FS(), spool.Dir()),
-		log:     log,
-		workers: workers,
-		wake:    make(chan struct{}, 1),
-		outage:  outage{log: log},
-		done:    map[itemID]bool{},
-		told:    map[string]bool{},
+		archive:   a,
+		spool:     spool,
+		scratch:   NewScratch(spool.FS(), spool.Dir()),
+		log:       log,
+		workers:   o.Workers,
+		summaries: o.Summaries,
+		onUpload:  o.OnUpload,
+		wake:      make(chan struct{}, 1),
+		outage:    outage{log: log},
+		waiting:   waiting{since: map[itemID]time.Time{}},
+		done:      map[itemID]bool{},
+		told:      map[string]bool{},
 	}
 }
 
@@ -82,6 +106,10 @@ func (u *Uploader) Archived() (at segment.Position, ok bool) {
 	}
 	return segment.Position{}, false
 }
+
+// Oldest is when the oldest of what is not archived yet was first seen. ok is
+// false if there is nothing. It may be called from any goroutine.
+func (u *Uploader) Oldest() (at time.Time, ok bool) { return u.waiting.oldest() }
 
 // Run archives until ctx ends, and then returns nil at once: what was in flight
 // may be archived or not. Any other end is an error that trying again would not
@@ -162,61 +190,4 @@ func (u *Uploader) mayStart(flight []job, i item) bool {
 		return true
 	}
 	return len(flight) < u.workers && i.kind != itemHistory && flight[0].item.kind != itemHistory
-}
-
-// scan looks into the spool. It returns what is neither archived nor in flight,
-// in order, and removes what can go.
-func (u *Uploader) scan(flight []job) ([]item, error) {
-	l, err := u.spool.Scan()
-	if err != nil {
-		return nil, err
-	}
-	items := plan(l)
-	u.keep = keepers(items)
-	done := map[itemID]bool{}
-	var queue []item
-	for _, i := range items {
-		switch {
-		case u.done[i.id()]:
-			done[i.id()] = true
-			u.remove(i)
-		case !slices.ContainsFunc(flight, func(j job) bool { return j.item.id() == i.id() }):
-			queue = append(queue, i)
-		}
-	}
-	u.done = done // so that it does not grow for ever
-	return queue, nil
-}
-
-// settle takes note that an item is archived, and everything before it.
-func (u *Uploader) settle(i item) {
-	u.done[i.id()] = true
-	if i.kind != itemSealed {
-		return
-	}
-	at := segment.Position{Timeline: i.name.Timeline, LSN: i.name.End(u.archive.id.SegmentSize)}
-	if was, ok := u.Archived(); !ok || at.Timeline > was.Timeline || at.Timeline == was.Timeline && at.LSN > was.LSN {
-		u.archived.Store(&at)
-	}
-	u.remove(i)
-}
-
-// remove removes the files of an archived segment from the spool, unless they
-// have to stay. The removal is not synced: a file that comes back is found to be
-// archived.
-func (u *Uploader) remove(i item) {
-	if i.kind != itemSealed || u.keep[i.name] {
-		return
-	}
-	for _, base := range i.bases {
-		err := u.spool.FS().Remove(path.Join(u.spool.Dir(), base))
-		if err == nil || errors.Is(err, fs.ErrNotExist) {
-			delete(u.told, base)
-			continue
-		}
-		if !u.told[base] {
-			u.told[base] = true
-			u.log.Error("cannot remove an archived segment from the spool", "file", base, "error", err)
-		}
-	}
 }

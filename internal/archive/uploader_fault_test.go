@@ -57,6 +57,7 @@ func TestSweepOverStoreRequests(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
 				r.twoTimelines()
+				r.findings()
 				store := storagetest.NewFaulty(r.mem, storagetest.FailAt(k, fault))
 				u := r.uploader(r.watched(r.disk, r.store), store, 3)
 				if err := u.Drain(t.Context()); err != nil {
@@ -64,14 +65,15 @@ func TestSweepOverStoreRequests(t *testing.T) {
 				}
 				r.expectArchived(what)
 				r.expectPartial(name(1, 3), r.files["000000010000000000000003.partial"])
-				r.expectLeft("000000010000000000000003.partial", "00000002.history", "000000020000000000000004", "000000020000000000000005.partial")
+				r.expectLeft(testGap.FileName(), "000000010000000000000003.partial", "00000002.history", "000000020000000000000004",
+					testMark.FileName(testSize), "000000020000000000000005.partial")
 				fired = store.Fired() > 0
 				if want := 2 * store.Fired(); len(r.log.lines()) != want {
 					t.Errorf("%s %d: logged %q", what, k, r.log.lines())
 				}
 			})
 		}
-		if k < 7 {
+		if k < 9 {
 			t.Errorf("%s: only %d requests", what, k-1)
 		}
 		runs += k
@@ -85,6 +87,7 @@ func TestUnreliableStore(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			r.twoTimelines()
+			r.findings()
 			rng := rand.New(rand.NewPCG(seed, 1))
 			store := storagetest.NewFaulty(r.mem, func(storagetest.Request) storagetest.Fault {
 				switch rng.IntN(8) {
@@ -198,6 +201,7 @@ func TestSweepOverEndsOfTheProcess(t *testing.T) {
 	for crashed := true; crashed; k++ {
 		r := newRig(t)
 		r.twoTimelines()
+		r.findings()
 		killer := vfs.NewKiller(r.disk, k)
 		u := r.uploader(r.watched(killer.FS(), r.store), r.mem, 3)
 		err := u.Drain(t.Context())
@@ -217,7 +221,11 @@ func TestSweepOverEndsOfTheProcess(t *testing.T) {
 		r.expectArchived("after the restart")
 		r.expectPartial(name(1, 3), r.files["000000010000000000000003.partial"])
 		left := slices.DeleteFunc(r.left(disk), func(s string) bool { return strings.HasSuffix(s, ".tmp") })
-		if !slices.Equal(left, []string{"000000010000000000000003.partial", "00000002.history", "000000020000000000000004", "000000020000000000000005.partial"}) {
+		want := []string{
+			testGap.FileName(), "000000010000000000000003.partial", "00000002.history", "000000020000000000000004",
+			testMark.FileName(testSize), "000000020000000000000005.partial",
+		}
+		if !slices.Equal(left, want) {
 			t.Errorf("operation %d: left %v", k, left)
 		}
 	}
