@@ -82,3 +82,45 @@ func (c *Cluster) Standby(t testing.TB, settings map[string]string) *Cluster {
 	}
 	return n
 }
+
+// Rebuild replaces the data directory of c, whose server must not run, by a base
+// backup of another server, as when a failed server is set up anew. c keeps its
+// port and its settings. It is not started, and has no signal file.
+func (c *Cluster) Rebuild(t testing.TB, from *Cluster) {
+	t.Helper()
+	if c.running() {
+		t.Fatal("pgtest: the server to be rebuilt runs")
+	}
+	if err := c.removeData(); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	from.BaseBackup(t, c.DataDir)
+	if err := c.writeConf(); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+}
+
+// Follow makes c, whose server must not run, a standby of another server when it
+// starts next. The two must have a timeline in common that c has not left: see
+// pg_rewind.
+func (c *Cluster) Follow(primary *Cluster) {
+	c.t.Helper()
+	c.Upstream(primary)
+	if err := c.run.writeFile(filepath.Join(c.DataDir, string(StandbySignal)), nil); err != nil {
+		c.t.Fatalf("pgtest: %v", err)
+	}
+}
+
+// Upstream changes where c streams from as a standby, without a slot, from the
+// next Reload or start on.
+func (c *Cluster) Upstream(from *Cluster) {
+	c.t.Helper()
+	c.Set(map[string]string{
+		"primary_conninfo":  fmt.Sprintf("host=%s port=%d user=%s application_name=%s", from.SocketDir, from.Port, superuser, c.Name()),
+		"primary_slot_name": "",
+	})
+}
+
+// Name is what c calls itself as a standby, where Upstream or Follow made it one:
+// a name for synchronous_standby_names.
+func (c *Cluster) Name() string { return fmt.Sprintf("port_%d", c.Port) }
