@@ -2,7 +2,6 @@ package integration
 
 import (
 	"bytes"
-	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -63,7 +62,7 @@ func (a *archivedWAL) partials(n segment.Name) (contents [][]byte) {
 // segments are the complete segments of a timeline, in order.
 func (a *archivedWAL) segments(t segment.TimelineID) (names []segment.Name) {
 	a.t.Helper()
-	for _, base := range filesIn(a.t, filepath.Join(a.dir, fmt.Sprintf("%08X", uint32(t)))) {
+	for _, base := range filesIn(a.t, filepath.Join(a.dir, t.String())) {
 		text, ok := strings.CutSuffix(base, ".zst")
 		if !ok || strings.Contains(text, ".") {
 			continue
@@ -156,17 +155,24 @@ func (a *archivedWAL) reachesFork(t segment.TimelineID, fork segment.LSN, kept s
 	if len(partials) == 0 {
 		a.t.Errorf("hole: nothing of %s is archived, which ends at %s", n.Format(a.size), fork)
 	}
-	server := readFile(a.t, filepath.Join(kept, n.Format(a.size)))
 	for _, p := range partials {
-		same := 0
-		for same < len(p) && p[same] == server[same] {
-			same++
-		}
-		if int64(same) < a.size.Offset(fork) {
-			a.t.Errorf("the archived partial of %s differs from the server's at %d, below the fork at %s", n.Format(a.size), same, fork)
-		}
-		if len(bytes.Trim(p[same:], "\x00")) > 0 {
-			a.t.Errorf("the archived partial of %s holds what its server did not write, from %d on", n.Format(a.size), same)
-		}
+		a.begun(n, p, fork, kept)
+	}
+}
+
+// begun checks that a partial holds what the server had written to the segment, up
+// to a position at least, and nothing else.
+func (a *archivedWAL) begun(n segment.Name, partial []byte, upTo segment.LSN, kept string) {
+	a.t.Helper()
+	server := readFile(a.t, filepath.Join(kept, n.Format(a.size)))
+	same := 0
+	for same < len(partial) && partial[same] == server[same] {
+		same++
+	}
+	if int64(same) < a.size.Offset(upTo) {
+		a.t.Errorf("the partial of %s differs from the server's at %d, below %s", n.Format(a.size), same, upTo)
+	}
+	if len(bytes.Trim(partial[same:], "\x00")) > 0 {
+		a.t.Errorf("the partial of %s holds what its server did not write, from %d on", n.Format(a.size), same)
 	}
 }

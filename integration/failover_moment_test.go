@@ -23,9 +23,9 @@ const pgbenchRows = `select format('%s %s %s %s',
 	(select md5(string_agg(t.tbalance::text, ',' order by tid)) from pgbench_tellers t),
 	(select sum(bbalance) from pgbench_branches))`
 
-// moment takes note of this moment. While it does, no transaction can commit:
-// each of pgbench's inserts into the locked table. That more of them follow makes
-// sure that recovery can stop here, and that the standbys have the moment.
+// moment takes note of this moment. While it does, no transaction can commit,
+// since every one of pgbench's inserts into the locked table. Those that follow
+// give recovery a place to stop, and prove that a standby has the moment.
 func (tr *trio) moment() {
 	tr.t.Helper()
 	tr.committed(30)
@@ -35,8 +35,8 @@ func (tr *trio) moment() {
 	tr.committed(30)
 }
 
-// recovers restores the first backup to a moment of the past, alone from the
-// archive. Every other one is named by its time.
+// recovers restores the first backup to a moment, named by its time or by its
+// position, from the archive alone.
 func (tr *trio) recovers(t *testing.T, m moment, byTime bool) {
 	settings := map[string]string{
 		"restore_command":          restoreCommand(tr.receiver.bin, "--archive "+tr.archive),

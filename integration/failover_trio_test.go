@@ -127,9 +127,8 @@ func onBorder(tr *trio) {
 	p.WaitFor("select count(*) from pg_stat_activity where application_name = 'pgbench'", "0", patience)
 	pgtest.Eventually(tr.t, patience, func() bool {
 		p.SwitchWAL()
-		p.WaitFor("select bool_and(flush_lsn = pg_current_wal_lsn()) from pg_stat_replication", "t", patience)
-		return p.Query("select pg_walfile_name(pg_current_wal_insert_lsn()) <> pg_walfile_name(pg_current_wal_lsn()) or "+
-			"(pg_current_wal_lsn() - '0/0')::numeric % 1048576 = 0") == "t"
+		p.WaitFor("select bool_and(flush_lsn = pg_current_wal_lsn()) from pg_stat_replication where application_name <> 'walrecv'", "t", patience)
+		return p.Query("select (pg_current_wal_lsn() - '0/0') % 1048576") == "0"
 	}, "the server does not rest at the end of a segment")
 	p.Kill9()
 }
@@ -204,18 +203,25 @@ func (tr *trio) furthest() *pgtest.Cluster {
 	return furthest
 }
 
-// keep copies the segments that a primary wrote, before anything happens to them,
-// and the history of its timeline: a server that was rebuilt has no older one.
+// keep copies the WAL of a primary; see keepWAL.
 func (tr *trio) keep(c *pgtest.Cluster) {
 	tr.t.Helper()
-	for _, name := range sealedNames(tr.t, c.WALDir()) {
-		if strings.HasPrefix(name, fmt.Sprintf("%08X", uint32(tr.timeline))) {
-			writeFile(tr.t, filepath.Join(tr.kept, name), readFile(tr.t, c.WALFile(name)))
+	keepWAL(tr.t, tr.kept, c, tr.timeline)
+}
+
+// keepWAL copies the segments that a primary wrote on its timeline, before anything
+// happens to them, and the history of it: a server that is rebuilt later has no
+// older one.
+func keepWAL(t testing.TB, dir string, c *pgtest.Cluster, timeline segment.TimelineID) {
+	t.Helper()
+	for _, name := range sealedNames(t, c.WALDir()) {
+		if strings.HasPrefix(name, timeline.String()) {
+			writeFile(t, filepath.Join(dir, name), readFile(t, c.WALFile(name)))
 		}
 	}
-	if tr.timeline > 1 {
-		history := segment.HistoryName(tr.timeline)
-		writeFile(tr.t, filepath.Join(tr.kept, history), readFile(tr.t, c.WALFile(history)))
+	if timeline > 1 {
+		history := segment.HistoryName(timeline)
+		writeFile(t, filepath.Join(dir, history), readFile(t, c.WALFile(history)))
 	}
 }
 

@@ -1,0 +1,110 @@
+package integration
+
+import (
+	"os"
+	"testing"
+
+	"github.com/walrecv/walrecv/internal/pgtest"
+)
+
+// TestCloneIntoTheSameArchive: a clone of production, restored to a point in the
+// past with the archive's help and promoted, archives into that very archive. It
+// is refused, and production is restored as if it had never been there.
+func TestCloneIntoTheSameArchive(t *testing.T) {
+	t.Parallel()
+	eachMajor(t, func(t *testing.T, major int) {
+		production, archive := newPrimary(t, major), newArchive(t)
+		r := newReceiver(t, production, "--archive", archive).start()
+		command := restoreCommand(r.bin, "--archive "+archive)
+		backup := production.BaseBackup(t, "").Dir
+		mark(production, "common")
+		production.Exec("select pg_create_restore_point('clone')")
+		fill(production, 4)
+		mark(production, "production")
+		last := production.SwitchWAL()
+		pgtest.Eventually(t, patience, func() bool { return exists(object(production, archive, last)) }, "%s does not get archived", last)
+
+		clone := production.Recover(t, backup, map[string]string{
+			"restore_command": command, "recovery_target_name": "clone", "recovery_target_action": "promote",
+		})
+		mark(clone, "clone")
+		fill(clone, 6) // more than production has
+		files := treeOf(t, archive)
+		theirs := newReceiver(t, clone, "--archive", archive)
+		theirs.ends(4, "timeline 1 is archived up to", "--accept-branch")
+		sameFiles(t, treeOf(t, archive), files)
+		if left := sealedNames(t, theirs.spool); len(left) > 0 {
+			t.Errorf("the spool of the clone has %v", left)
+		}
+
+		mark(production, "later")
+		r.flushed()
+		last = production.SwitchWAL()
+		pgtest.Eventually(t, patience, func() bool { return exists(object(production, archive, last)) }, "%s does not get archived", last)
+		n := production.Recover(t, backup, map[string]string{"restore_command": command})
+		wantMarks(t, n, "common later production")
+		checkHeapAndIndexes(t, n)
+		if got := n.Query("select timeline_id from pg_control_checkpoint()"); got != "2" {
+			t.Errorf("production was restored to a timeline whose child is %s, not 2", got)
+		}
+		r.stop()
+		r.undisturbed()
+	})
+}
+
+// TestTwoReceiversIntoOneArchive: each has a spool and a slot of its own; killed and
+// started in turn, through a promotion, they do each other no harm, and either is
+// enough.
+func TestTwoReceiversIntoOneArchive(t *testing.T) {
+	t.Parallel()
+	eachMajor(t, func(t *testing.T, major int) {
+		a, archive, kept := newPrimary(t, major), newArchive(t), pgtest.TempDir(t)
+		b := a.Standby(t, quick)
+		first := walFile(a)
+		var both []*receiver
+		for _, slot := range []string{"one", "two"} {
+			both = append(both, newReceiver(t, a, "--archive", archive, "-S", slot,
+				"-d", allOf(a, b)+" target_session_attrs=primary application_name="+slot).start())
+		}
+		backup := a.BaseBackup(t, "").Dir
+		for i := range 4 {
+			fill(a, 3)
+			both[i%2].Kill()
+			fill(a, 2)
+			both[i%2].start()
+		}
+		mark(a, "before")
+		follows(b, "before")
+		a.Kill9()
+		keepWAL(t, kept, a, 1)
+		b.Promote()
+		mark(b, "after")
+		fill(b, 3)
+		for _, slot := range []string{"one", "two"} {
+			b.WaitFor("select coalesce(max(flush_lsn), '0/0') >= '"+b.FlushLSN()+"' from pg_stat_replication where application_name = '"+slot+"'", "t", patience)
+		}
+		last := b.SwitchWAL()
+		pgtest.Eventually(t, patience, func() bool { return exists(object(b, archive, last)) }, "%s does not get archived", last)
+		for _, r := range both {
+			r.stop()
+			r.undisturbed()
+			if err := os.RemoveAll(r.spool); err != nil {
+				t.Fatal(err)
+			}
+		}
+		keepWAL(t, kept, b, 2)
+		w := archiveOf(t, b, archive)
+		w.isWhole(w.history(kept, 2), kept, first, last)
+		n := a.Recover(t, backup, map[string]string{"restore_command": restoreCommand(both[0].bin, "--archive "+archive)})
+		wantMarks(t, n, "after before")
+		checkHeapAndIndexes(t, n)
+	})
+}
+
+// undisturbed checks that nothing was alarming.
+func (r *receiver) undisturbed() {
+	r.t.Helper()
+	if alarms := r.logged(`"level":"ERROR"`); len(alarms) > 0 {
+		r.t.Errorf("alarms: %v", alarms)
+	}
+}
