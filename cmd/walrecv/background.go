@@ -21,6 +21,7 @@ type archiving struct {
 	keeper     *archiveKeeper
 	identified <-chan struct{} // closed when the spool is in order
 	workers    int
+	onUpload   func(kind string, took time.Duration, err error) // may be nil
 	sweep      func(ctx context.Context, before time.Time) (removed int, err error)
 	log        *slog.Logger
 
@@ -42,7 +43,7 @@ func (b *archiving) run(ctx context.Context) error {
 }
 
 func (b *archiving) begin(a *archive.Archive) *archive.Uploader {
-	u := archive.NewUploader(a, b.keeper.Spool, archive.UploaderOptions{Workers: b.workers}, b.log)
+	u := archive.NewUploader(a, b.keeper.Spool, archive.UploaderOptions{Workers: b.workers, OnUpload: b.onUpload}, b.log)
 	b.uploader.Store(u)
 	return u
 }

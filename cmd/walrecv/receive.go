@@ -46,6 +46,11 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 	case c.dropSlot:
 		return dropSlot(ctx, conn, c.slot)
 	}
+	w, err := c.newWatch(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer w.close()
 	var bg background = nothing{}
 	spool, err := segment.OpenSpool(vfs.OS(), c.directory, log, segment.SpoolOptions{
 		NoSync: c.noSync,
@@ -61,20 +66,22 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 		return err
 	}
 	defer spool.Close()
-	keeper, worker := c.keep(spool, log)
+	keeper, worker := c.keep(spool, w, log)
 	bg = worker
-	return receive(ctx, receiver.New(c.receiverOptions(conn), keeper, log), bg, c.endpos != 0, log)
+	r := receiver.New(c.receiverOptions(conn, w), w.noting(keeper, spool), log)
+	defer w.serve(r, spool, bg)()
+	return receive(ctx, r, bg, c.endpos != 0, log)
 }
 
 // keep chooses where WAL is kept, and what becomes of it there.
-func (c *receiveConfig) keep(spool *segment.Spool, log *slog.Logger) (receiver.Keeper, background) {
+func (c *receiveConfig) keep(spool *segment.Spool, w *watch, log *slog.Logger) (receiver.Keeper, background) {
 	identified := make(chan struct{})
 	base := spoolKeeper{Spool: spool, log: log, identified: func() { close(identified) }}
 	switch {
 	case c.archive.given():
 		dir := local.New(vfs.OS(), c.archive.location.Path, local.Private)
-		k := &archiveKeeper{spoolKeeper: base, store: storage.WithDeadline(dir), turn: make(chan struct{}, 1)}
-		return k, &archiving{keeper: k, identified: identified, workers: c.uploadWorkers, sweep: dir.Sweep, log: log}
+		k := &archiveKeeper{spoolKeeper: base, store: w.metered(storage.WithDeadline(dir)), turn: make(chan struct{}, 1)}
+		return k, &archiving{keeper: k, identified: identified, workers: c.uploadWorkers, onUpload: w.onUpload(), sweep: dir.Sweep, log: log}
 	case c.compress.method != codec.None:
 		return &base, newCompressing(spool, c.compress, identified, log)
 	default:
@@ -82,7 +89,7 @@ func (c *receiveConfig) keep(spool *segment.Spool, log *slog.Logger) (receiver.K
 	}
 }
 
-func (c *receiveConfig) receiverOptions(conn *receiver.ConnConfig) receiver.Options {
+func (c *receiveConfig) receiverOptions(conn *receiver.ConnConfig, w *watch) receiver.Options {
 	return receiver.Options{
 		Conn:           conn,
 		Slot:           c.slot,
@@ -94,6 +101,7 @@ func (c *receiveConfig) receiverOptions(conn *receiver.ConnConfig) receiver.Opti
 		NoLoop:         c.noLoop,
 		AcceptBranch:   c.acceptBranch,
 		AcceptGap:      c.acceptGap,
+		OnSync:         w.onSync(),
 	}
 }
 

@@ -26,6 +26,8 @@ type receiveConfig struct {
 	statusInterval units.Duration // 0: only on request and when flushed moves
 	flushInterval  units.Duration
 	uploadWorkers  int
+	listen         string // address of metrics and health; empty: none
+	readyLag       units.Duration
 
 	noLoop, verbose, synchronous, noSync bool
 	createSlot, dropSlot, ifNotExists    bool // actions: do that, then end
@@ -69,6 +71,7 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	c.statusInterval = units.Duration(10 * time.Second)
 	c.flushInterval = units.Duration(200 * time.Millisecond)
 	c.uploadWorkers = 4
+	c.readyLag = units.Duration(time.Minute)
 
 	fs.VarP(textValue(&c.directory), "directory", "D", "receive write-ahead log files into the directory `DIR`")
 	fs.VarP(positionValue(&c.endpos), "endpos", "E", "exit after receiving the specified `LSN`")
@@ -94,6 +97,9 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	boolVar(fs, &c.conn.primaryOnly, "primary-only", "", "refuse a server that is in recovery, and wait for a primary")
 	boolVar(fs, &c.acceptGap, "accept-gap", "", "record WAL that the server no longer has as a gap, and go on behind it")
 	boolVar(fs, &c.acceptBranch, "accept-branch", "", "archive a timeline that leaves its parent below what is archived of it")
+	fs.Var(addressValue(&c.listen), "listen", "serve metrics, health and readiness on `ADDR`: HOST:PORT, or PORT on this host only")
+	fs.Var(rangeValue(&c.readyLag, time.Millisecond, 24*time.Hour), "ready-lag",
+		"ready as long as streaming and archiving are at most `D` behind")
 }
 
 // check applies the rules between options: first pg_receivewal's, in its order,

@@ -47,6 +47,13 @@ func TestReceiveRules(t *testing.T) {
 		{"-D d -w -W", "cannot use --no-password together with --password"},
 		{"-D d --flush-interval 0", `--flush-interval: invalid duration "0": must be between 1ms and 1h`},
 		{"-D d --upload-workers 65", `--upload-workers: invalid number "65": must be between 1 and 64`},
+		{"-D d --listen=", `--listen: invalid address "": the port must be a number between 0 and 65535`},
+		{"-D d --listen 127.0.0.1", `--listen: invalid address "127.0.0.1": the port must be a number between 0 and 65535`},
+		{"-D d --listen :http", `--listen: invalid address ":http": the port must be a number between 0 and 65535`},
+		{"-D d --listen :65536", `--listen: invalid address ":65536": the port must be a number between 0 and 65535`},
+		{"-D d --listen ::1:80", `--listen: invalid address "::1:80": want HOST:PORT, [IPV6]:PORT or PORT`},
+		{"-D d --listen http://localhost:80", `--listen: invalid address "http://localhost:80": want HOST:PORT, [IPV6]:PORT or PORT`},
+		{"-D d --ready-lag 0", `--ready-lag: invalid duration "0": must be between 1ms and 1d`},
 		{"--directory= -S s", "--directory: must not be empty"},
 		{"-D d --slot=", "--slot: must not be empty"},
 	} {
@@ -65,6 +72,7 @@ func TestReceiveTakesPgReceivewalsOptions(t *testing.T) {
 		statusInterval: units.Duration(10 * time.Second),
 		flushInterval:  units.Duration(200 * time.Millisecond),
 		uploadWorkers:  4,
+		readyLag:       units.Duration(time.Minute),
 	}
 	with := func(change func(*receiveConfig)) receiveConfig {
 		c := plain
@@ -105,6 +113,11 @@ func TestReceiveTakesPgReceivewalsOptions(t *testing.T) {
 			c.ensureSlot, c.slot, c.acceptBranch, c.uploadWorkers = true, "s", true, 8
 			c.flushInterval = units.Duration(50 * time.Millisecond)
 		}),
+		"-D d --listen 9187":              with(func(c *receiveConfig) { c.listen = "127.0.0.1:9187" }),
+		"-D d --listen :0 --ready-lag 90": with(func(c *receiveConfig) { c.listen, c.readyLag = "127.0.0.1:0", units.Duration(90*time.Second) }),
+		"-D d --listen 0.0.0.0:1":         with(func(c *receiveConfig) { c.listen = "0.0.0.0:1" }),
+		"-D d --listen [::1]:1":           with(func(c *receiveConfig) { c.listen = "[::1]:1" }),
+		"-D d --listen=localhost:65535":   with(func(c *receiveConfig) { c.listen = "localhost:65535" }),
 		"-D d -Z none --archive /a": with(func(c *receiveConfig) {
 			c.archive = archiveOptions{storage.Location{Scheme: storage.SchemeFile, Path: "/a"}}
 		}),

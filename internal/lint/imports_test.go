@@ -25,7 +25,7 @@ var house = map[string]may{
 	"cmd/walrecv": {
 		ours: []string{
 			"internal/archive", "internal/codec", "internal/compress", "internal/monitor", "internal/restore",
-			"internal/status", "internal/units", "internal/vfs", "receiver", "segment", "storage", "storage/local",
+			"internal/units", "internal/vfs", "receiver", "segment", "storage", "storage/local",
 		},
 		theirs: []string{
 			"github.com/cenkalti/backoff/v5", "github.com/jackc/pgx/v5/pgconn", "github.com/lmittmann/tint",
@@ -53,7 +53,6 @@ var house = map[string]may{
 		ours:   []string{"segment", "storage"},
 		theirs: []string{"github.com/prometheus/client_golang"},
 	},
-	"internal/status":   {ours: []string{"internal/archive", "segment"}},
 	"internal/compress": {ours: []string{"internal/codec", "internal/vfs", "segment"}},
 	"segment":           {ours: []string{"internal/vfs"}},
 	"storage":           {},

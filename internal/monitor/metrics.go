@@ -42,7 +42,7 @@ var (
 
 	walBytes       = desc("wal_bytes_total", "WAL received since the start.")
 	verifyFailures = desc("wal_verify_failures_total", "Places of received WAL that were not sound.")
-	reconnects     = desc("reconnects_total", "Connections to the server after the first one.")
+	reconnects     = desc("reconnects_total", "How often streaming began again on a new connection.")
 	buildInfo      = desc("build_info", "The version that runs, as labels; always 1.", "version", "commit", "goversion")
 )
 
@@ -61,10 +61,10 @@ func (m *Monitor) register() {
 		Name: "walrecv_sync_seconds", Help: "How long syncs of the spool took.", Buckets: syncBuckets,
 	})
 	m.uploads = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "walrecv_uploads_total", Help: "Uploads to the archive that ended.",
+		Name: "walrecv_uploads_total", Help: "Tries to upload something to the archive that ended.",
 	}, []string{"kind", "result"})
 	m.uploaded = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "walrecv_upload_seconds", Help: "How long uploads to the archive took that succeeded.", Buckets: uploadBuckets,
+		Name: "walrecv_upload_seconds", Help: "How long tries to upload something to the archive took that succeeded.", Buckets: uploadBuckets,
 	})
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "walrecv_store_requests_total", Help: "Requests to the store of the archive that ended.",

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/monitor"
+	"github.com/walrecv/walrecv/receiver"
+	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
+)
+
+// loopback is where it listens if no host is given: what a receiver tells is
+// nobody else's business unless somebody says so.
+const loopback = "127.0.0.1"
+
+// addressValue is HOST:PORT, :PORT or PORT.
+func addressValue(target *string) pflag.Value {
+	return parsed[string]{target, "address", parseAddress, func(s string) string { return s }}
+}
+
+func parseAddress(text string) (string, error) {
+	host, port := "", text
+	if strings.Contains(text, ":") {
+		var err error
+		if host, port, err = net.SplitHostPort(text); err != nil {
+			return "", fmt.Errorf("invalid address %q: want HOST:PORT, [IPV6]:PORT or PORT", text)
+		}
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", fmt.Errorf("invalid address %q: the port must be a number between 0 and 65535", text)
+	}
+	if host == "" {
+		host = loopback
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// listen takes the address that metrics are to be served on.
+func listen(ctx context.Context, address string, log *slog.Logger) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("the address %s is in use: is another walrecv running? Otherwise choose another one with --listen (%w)", address, err)
+	case err != nil:
+		return nil, fmt.Errorf("cannot listen on %s, as --listen says: %w", address, err)
+	}
+	log.Info("metrics, health and readiness are served", "address", l.Addr().String())
+	return l, nil
+}
+
+// watch is what a receiver tells about itself over HTTP. A nil one tells nothing.
+// It is made before the receiver is, and asks it only once it serves.
+type watch struct {
+	listener net.Listener
+	monitor  *monitor.Monitor
+	log      *slog.Logger
+
+	receiver  *receiver.Receiver
+	spool     *segment.Spool
+	archiving *archiving // nil without an archive
+	gaps      openGaps
+	history   func() (segment.History, bool) // of the timeline that is received
+}
+
+// newWatch listens; nil if it is not asked to.
+func (c *receiveConfig) newWatch(ctx context.Context, log *slog.Logger) (*watch, error) {
+	if c.listen == "" {
+		return nil, nil //nolint:nilnil // a nil watch is a watch that tells nothing
+	}
+	l, err := listen(ctx, c.listen, log)
+	if err != nil {
+		return nil, err
+	}
+	w := &watch{listener: l, log: log}
+	w.history = monitor.Cached(w.readHistory)
+	w.monitor = monitor.New(monitor.Options{
+		State:    w.state,
+		Spool:    monitor.Cached(w.scanSpool),
+		Archive:  c.archive.given(),
+		ReadyLag: time.Duration(c.readyLag),
+		Version:  version,
+		Commit:   builtFrom(),
+	})
+	return w, nil
+}
+
+// serve answers until the returned function is called.
+func (w *watch) serve(r *receiver.Receiver, spool *segment.Spool, bg background) (stop func()) {
+	if w == nil {
+		return func() {}
+	}
+	w.receiver, w.spool = r, spool
+	w.archiving, _ = bg.(*archiving)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := w.monitor.Serve(ctx, w.listener, w.log); err != nil {
+			w.log.Error("metrics, health and readiness are not served any more", "error", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// close gives up the address, also where nothing was served.
+func (w *watch) close() {
+	if w != nil {
+		w.listener.Close() // a second time does no harm
+	}
+}
+
+// metered counts the requests to a store.
+func (w *watch) metered(s storage.Store) storage.Store {
+	if w == nil {
+		return s
+	}
+	return storage.WithMeter(s, w.monitor.Requested)
+}
+
+// onSync and onUpload are told how long things took; nil if nobody asks.
+func (w *watch) onSync() func(time.Duration) {
+	if w == nil {
+		return nil
+	}
+	return w.monitor.Synced
+}
+
+func (w *watch) onUpload() func(kind string, took time.Duration, err error) {
+	if w == nil {
+		return nil
+	}
+	return w.monitor.Uploaded
+}
+
+// noting sees which gaps there are.
+func (w *watch) noting(k receiver.Keeper, spool *segment.Spool) receiver.Keeper {
+	if w == nil {
+		return k
+	}
+	return &gapKeeper{k, spool, &w.gaps}
+}
+
+// state never blocks: what is slow to find out is not waited for.
+func (w *watch) state() monitor.State {
+	p := w.receiver.Progress()
+	s := monitor.State{
+		Streaming: p.Streaming, Waiting: oneLine(p.Waiting), ForSlot: p.ForSlot,
+		Timeline: p.Timeline, Received: p.Received, Written: p.Written, Flushed: p.Flushed, Server: p.Server,
+		LastMessage: p.LastMessage, WALBytes: p.Bytes, Reconnects: p.Reconnects, VerifyFailures: p.VerifyFailures,
+	}
+	if at, ok := w.spool.Sealed(); ok {
+		s.Sealed = w.onTimeline(p, at)
+	}
+	if w.archiving != nil {
+		w.addArchive(&s, p, w.archiving.uploader.Load())
+	}
+	return s
+}
+
+// addArchive adds what the archive holds; u is nil until the archive answered.
+func (w *watch) addArchive(s *monitor.State, p receiver.Progress, u *archive.Uploader) {
+	if u == nil {
+		return
+	}
+	s.ArchiveReached = true
+	if at, ok := u.Archived(); ok {
+		s.Archived = w.onTimeline(p, at)
+	}
+	s.OldestUnarchived, _ = u.Oldest()
+}
+
+// onTimeline is the position of something sealed as one of the timeline that is
+// received: what lies on an ancestor counts up to where that was left. 0 if it is
+// not known. It is never beyond what is flushed, which is noted a moment later.
+func (w *watch) onTimeline(p receiver.Progress, at segment.Position) segment.LSN {
+	if at.Timeline == p.Timeline {
+		return min(at.LSN, p.Flushed)
+	}
+	h, ok := w.history()
+	if !ok || h.Timeline != p.Timeline {
+		return 0
+	}
+	_, end, ok := h.Bounds(at.Timeline)
+	if !ok {
+		return 0
+	}
+	return min(at.LSN, end, p.Flushed)
+}
+
+func (w *watch) readHistory() (segment.History, error) {
+	t := w.receiver.Progress().Timeline
+	content, err := w.spool.History(t)
+	if err != nil {
+		return segment.History{}, err
+	}
+	return segment.ParseHistory(t, content)
+}
+
+// scanSpool looks into the directory.
+func (w *watch) scanSpool() (monitor.Spool, error) {
+	entries, err := w.spool.FS().ReadDir(w.spool.Dir())
+	if err != nil {
+		return monitor.Spool{}, err
+	}
+	var s monitor.Spool
+	var gaps []string
+	for _, e := range entries {
+		s.Bytes += e.Size
+		if segment.IsGapName(e.Name) {
+			gaps = append(gaps, e.Name)
+		}
+	}
+	s.Gaps = w.gaps.count(gaps)
+	return s, nil
+}
