@@ -87,21 +87,25 @@ func systemDir(system uint64) string { return strconv.FormatUint(system, 10) + "
 // ParseKey reads the key of an object. A reader ignores the keys that it fails
 // on: later versions have more kinds of objects.
 func ParseKey(key string) (Object, error) {
-	unknown := fmt.Errorf("%q is not the key of an archived object", key)
+	o, ok := parseKey(key)
+	if !ok {
+		return Object{}, fmt.Errorf("%q is not the key of an archived object", key)
+	}
+	return o, nil
+}
+
+func parseKey(key string) (Object, bool) {
 	dir, rest, _ := strings.Cut(key, "/")
 	system, ok := parseSystem(dir)
 	if !ok {
-		return Object{}, unknown
+		return Object{}, false
 	}
 	if rest == identityBase {
-		return Object{System: system, Kind: KindIdentity}, nil
+		return Object{System: system, Kind: KindIdentity}, true
 	}
 	o, ok := parseBelow(rest)
-	if !ok {
-		return Object{}, unknown
-	}
 	o.System = system
-	return o, nil
+	return o, ok
 }
 
 // parseBelow reads what stands below the directory of a cluster.
@@ -131,10 +135,11 @@ func parseSystem(dir string) (uint64, bool) {
 
 // parseWAL reads what stands below "wal/".
 func parseWAL(rest string) (Object, bool) {
-	if t, err := segment.ParseHistoryName(rest); err == nil {
-		return Object{Kind: KindHistory, Timeline: t}, true
+	dir, base, below := strings.Cut(rest, "/")
+	if !below {
+		t, err := segment.ParseHistoryName(rest)
+		return Object{Kind: KindHistory, Timeline: t}, err == nil
 	}
-	dir, base, _ := strings.Cut(rest, "/")
 	name, tail, _ := strings.Cut(base, ".")
 	t, ok := timelineOf(name)
 	if !ok || dir != t.String() {
