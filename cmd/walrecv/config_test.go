@@ -49,6 +49,8 @@ func samples(t *testing.T, f *pflag.Flag) [3]string {
 		return [3]string{"0/1", "0/2", "16/B374D848"}
 	case "address":
 		return [3]string{"127.0.0.1:1", "[::1]:2", "db1.example:3"}
+	case "lsn or time":
+		return [3]string{"0/1", "2026-01-31T12:00:00Z", "16/B374D848"}
 	case "port":
 		return [3]string{"5433", "5434", "5435,5436"}
 	case "compression":

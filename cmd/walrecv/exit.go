@@ -16,6 +16,7 @@ const (
 	exitDone       = 0
 	exitFailed     = 1
 	exitUsage      = 2
+	exitUnsound    = 3 // what was checked is not sound
 	exitWrong      = 4 // another cluster, archive or branch
 	exitGap        = 5 // WAL is missing and may not be skipped
 	exitRestoreBad = restore.CodeMisconfigured

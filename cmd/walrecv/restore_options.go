@@ -80,5 +80,5 @@ type readOptions struct {
 }
 
 func addReadOptions(fs *pflag.FlagSet, o *readOptions) {
-	fs.Var(systemIDValue(&o.systemID), "system-id", "restore the cluster with the system identifier `N` (default: that of the data directory, or the only one there)")
+	fs.Var(systemIDValue(&o.systemID), "system-id", "the cluster with the system identifier `N` (default: that of the data directory, or the only one there)")
 }

@@ -25,7 +25,7 @@ var house = map[string]may{
 	"cmd/walrecv": {
 		ours: []string{
 			"internal/archive", "internal/codec", "internal/compress", "internal/monitor", "internal/restore",
-			"internal/units", "internal/vfs", "receiver", "segment", "storage", "storage/local",
+			"internal/status", "internal/units", "internal/verify", "internal/vfs", "receiver", "segment", "storage", "storage/local",
 		},
 		theirs: []string{
 			"github.com/cenkalti/backoff/v5", "github.com/jackc/pgx/v5/pgconn", "github.com/lmittmann/tint",
@@ -44,6 +44,10 @@ var house = map[string]may{
 	},
 	"internal/restore": {
 		ours: []string{"internal/archive", "internal/codec", "internal/vfs", "segment", "storage"},
+	},
+	"internal/verify": {
+		ours:   []string{"internal/archive", "segment", "storage"},
+		theirs: []string{"github.com/cenkalti/backoff/v5"},
 	},
 	"internal/archive": {
 		ours:   []string{"internal/codec", "internal/vfs", "segment", "storage"},

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
+	"github.com/walrecv/walrecv/storage/local"
+)
+
+// openTries is how often a command that reads an archive asks it who it is, and
+// openTimeout how long it waits for each answer.
+const (
+	openTries   = 4
+	openTimeout = 30 * time.Second
+)
+
+// openToRead opens the archive of a cluster, or, for system 0, of the only one
+// that there is.
+func openToRead(ctx context.Context, location storage.Location, system uint64) (*archive.Archive, storage.Store, error) {
+	store := storage.WithDeadline(local.New(vfs.OS(), location.Path, local.Private))
+	a, err := backoff.Retry(ctx, func() (*archive.Archive, error) {
+		ctx, cancel := context.WithTimeout(ctx, openTimeout)
+		defer cancel()
+		a, err := openCluster(ctx, store, location, system)
+		if err != nil && !mayPass(err) {
+			return nil, backoff.Permanent(err)
+		}
+		return a, err
+	}, backoff.WithMaxTries(openTries))
+	return a, store, err
+}
+
+// mayPass tells whether an error may go away by itself.
+func mayPass(err error) bool {
+	var coded *codedError
+	var format *archive.FormatError
+	return !errors.As(err, &coded) && !errors.As(err, &format) &&
+		!errors.Is(err, segment.ErrWrongCluster) && !errors.Is(err, local.ErrNoRoot) && !errors.Is(err, fs.ErrPermission)
+}
+
+func openCluster(ctx context.Context, store storage.Store, location storage.Location, system uint64) (*archive.Archive, error) {
+	if system == 0 {
+		ids, err := archive.Identify(ctx, store)
+		switch {
+		case err != nil:
+			return nil, unsoundIdentity(err)
+		case len(ids) > 1:
+			return nil, usageError("%s holds several clusters: %s; choose one with --system-id", location, systemsOf(ids))
+		case len(ids) == 0:
+			return nil, noCluster(ctx, store, location)
+		}
+		system = ids[0].SystemID
+	}
+	a, err := archive.Open(ctx, store, system)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return a, unsoundIdentity(err)
+	}
+	ids, err := archive.Identify(ctx, store)
+	if err != nil {
+		return nil, unsoundIdentity(err)
+	}
+	if len(ids) > 0 {
+		return nil, &codedError{exitWrong, fmt.Errorf("%s holds nothing of the cluster with system identifier %d, only of %s", location, system, systemsOf(ids))}
+	}
+	return nil, noCluster(ctx, store, location)
+}
+
+// unsoundIdentity gives the right exit code to an identity that is damaged.
+func unsoundIdentity(err error) error {
+	var damaged *archive.DamagedError
+	if errors.As(err, &damaged) {
+		return &codedError{exitUnsound, fmt.Errorf("%w; put it there again: docs/format.md says what is in it", err)}
+	}
+	return err
+}
+
+// noCluster says that nothing says which cluster an archive is of.
+func noCluster(ctx context.Context, store storage.Store, location storage.Location) error {
+	var lost string
+	err := storage.ListDirs(ctx, store, "", func(dir string) error {
+		if strings.Trim(dir, "0123456789") != "" {
+			return nil // not that of a cluster
+		}
+		return store.List(ctx, dir+"/", func(info storage.Info) error {
+			o, err := archive.ParseKey(info.Key)
+			if err != nil {
+				return nil //nolint:nilerr // whatever it is, it is not of an archive
+			}
+			lost = archive.Object{System: o.System, Kind: archive.KindIdentity}.Key()
+			return fs.SkipAll
+		})
+	})
+	switch {
+	case lost != "":
+		return &codedError{exitUnsound, fmt.Errorf("%s holds WAL, but %s is missing, without which nobody reads it; put it there again: docs/format.md says what is in it", location, lost)}
+	case err != nil:
+		return err
+	}
+	return &codedError{exitFailed, fmt.Errorf("%s holds no archive: is it mounted, is the URL right?", location)}
+}
+
+func systemsOf(ids []archive.Identity) string {
+	var list []string
+	for _, id := range ids {
+		list = append(list, fmt.Sprint(id.SystemID))
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,46 @@
+package verify
+
+import (
+	"fmt"
+
+	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/segment"
+)
+
+const adviceStore = "nothing is known of it: see that the store answers, then verify again"
+
+// adviceFetch says what to do about a segment that is not there, or not sound.
+func (v *Verifier) adviceFetch(n segment.Name) string {
+	return fmt.Sprintf("fetch it again from the server or another copy; recovery past %s on timeline %d is not possible until then",
+		n.Start(v.id.SegmentSize), uint32(n.Timeline))
+}
+
+// suffixEncrypted ends the keys of encrypted objects.
+const suffixEncrypted = ".age"
+
+// at is a finding about a segment, whole or partial.
+func (v *Verifier) at(kind Kind, o object, message, advice string) Finding {
+	return Finding{
+		Kind: kind, Object: o.key, Timeline: o.name.Timeline, LSN: o.name.Start(v.id.SegmentSize),
+		Message: message, Advice: advice,
+	}
+}
+
+// encrypted is the finding that an object cannot be read.
+func (v *Verifier) encrypted(key string, n segment.Name) Finding {
+	return Finding{
+		Kind: KindEncrypted, Object: key, Timeline: n.Timeline, LSN: n.Start(v.id.SegmentSize),
+		Message: "it is encrypted, and so cannot be verified by this version", Advice: "verify with a version that can decrypt it",
+	}
+}
+
+// forged is the finding that a fork is not where the history has it.
+func (v *Verifier) forged(t segment.TimelineID, fork segment.LSN, why string) Finding {
+	return Finding{
+		Kind: KindHistory, Object: archive.Object{System: v.id.SystemID, Kind: archive.KindHistory, Timeline: t}.Key(),
+		Timeline: t, LSN: fork,
+		Message: fmt.Sprintf("timeline %d did not begin at %s: %s", uint32(t), fork, why),
+		Advice: fmt.Sprintf("compare %s with the one in the pg_wal of a server on that timeline; until then recovery to timeline %d can take the wrong way",
+			segment.HistoryName(t), uint32(t)),
+	}
+}

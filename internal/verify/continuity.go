@@ -1,0 +1,92 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/segment"
+)
+
+// continuity reports what the listing and the histories show: no segment has been
+// read for it.
+func (v *Verifier) continuity(s *survey) {
+	for _, b := range s.chain.Branches {
+		v.problem(s, b)
+		for _, h := range b.Holes {
+			if v.id.SegmentSize.Start(h.Last) >= s.since {
+				v.hole(h)
+			}
+		}
+	}
+	for _, o := range s.strangers.encrypted {
+		if n, err := segment.ParseName(o.Segment, v.id.SegmentSize); err == nil && n.Start(v.id.SegmentSize) >= s.since {
+			v.found(v.encrypted(o.Key(), n))
+		}
+	}
+	for _, key := range s.strangers.foreign {
+		v.notice(Finding{
+			Kind: KindForeign, Object: key, Message: "nothing that this version puts into an archive",
+			Advice: "if nobody knows what it is for, it can be moved elsewhere",
+		})
+	}
+	if n := s.strangers.more; n > 0 {
+		v.notice(Finding{Kind: KindForeign, Message: fmt.Sprintf("%d more objects that this version does not put into an archive", n)})
+	}
+}
+
+// problem reports what is wrong with the history of a timeline.
+func (v *Verifier) problem(s *survey, b archive.Branch) {
+	if b.Problem == nil {
+		return
+	}
+	f := Finding{
+		Kind: KindHistory, Object: archive.Object{System: v.id.SystemID, Kind: archive.KindHistory, Timeline: b.Timeline}.Key(),
+		Timeline: b.Timeline, LSN: b.Fork, Message: b.Problem.Error(),
+	}
+	if err := s.unread[b.Timeline]; err != nil {
+		f.Kind, f.Message, f.Advice = KindUnreadable, err.Error(), adviceStore
+		v.unread(f)
+		return
+	}
+	var damaged *archive.DamagedError
+	if errors.As(b.Problem, &damaged) {
+		f.Message = damaged.Reason
+	}
+	f.Advice = fmt.Sprintf("copy %s from the pg_wal of a server on that timeline; until then recovery to timeline %d can fail or take another way",
+		segment.HistoryName(b.Timeline), uint32(b.Timeline))
+	v.found(f)
+}
+
+// hole reports segments that are missing.
+func (v *Verifier) hole(h archive.Hole) {
+	size := v.id.SegmentSize
+	first, last := segment.Name{Timeline: h.Timeline, Number: h.First}, segment.Name{Timeline: h.Timeline, Number: h.Last}
+	count := h.Last - h.First + 1
+	f := Finding{
+		Kind: KindHole, Object: v.segmentObject(first).key, Timeline: h.Timeline, LSN: first.Start(size), End: last.End(size),
+		Message: fmt.Sprintf("%s missing: %s", segments(count), first.Format(size)),
+	}
+	if count > 1 {
+		f.Message += " to " + last.Format(size)
+	}
+	if h.Gap != nil {
+		f.Kind = KindGap
+		f.Message += fmt.Sprintf("; accepted on %s: %s", h.Gap.Found.UTC().Format(timeFormat), h.Gap.Reason)
+		f.Advice = fmt.Sprintf("a base backup from before %s cannot be recovered past it", f.LSN)
+		v.notice(f)
+		return
+	}
+	f.Advice = v.adviceFetch(first)
+	v.found(f)
+}
+
+// timeFormat is how times are told to people; they are UTC.
+const timeFormat = "2006-01-02 15:04:05Z"
+
+func segments(n uint64) string {
+	if n == 1 {
+		return "1 segment is"
+	}
+	return fmt.Sprintf("%d segments are", n)
+}

@@ -1,0 +1,209 @@
+package verify_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/walrecv/walrecv/internal/pgtest"
+	"github.com/walrecv/walrecv/internal/verify"
+	"github.com/walrecv/walrecv/segment"
+)
+
+// sample is the recording that damage is done to, and an archive of it that
+// nobody changes.
+func sample(t *testing.T) (*recording, *world) {
+	t.Helper()
+	r := record(t, pgtest.Versions(t)[0])
+	return r, r.world(t, nil)
+}
+
+// middle is a segment of timeline 1 whose neighbours are there, too, and that is
+// full of records.
+func (r *recording) middle() segment.Name {
+	on := r.on(1)
+	return on[len(on)-1]
+}
+
+// TestMisplaced: objects that are sound by themselves, and are not what their
+// names say.
+func TestMisplaced(t *testing.T) {
+	r, sound := sample(t)
+	a, b := r.on(1)[1], r.on(1)[2]
+	other := r.id
+	other.SystemID++
+	foreign := bytes.Clone(r.segments[a])
+	binary.LittleEndian.PutUint64(foreign[24:], other.SystemID)
+	child := r.on(2)[1]
+	for what, c := range map[string]struct {
+		do     func(w *world)
+		kind   verify.Kind
+		object string
+		finds  int // without --deep
+	}{
+		"under another's name": {func(w *world) { w.put(a, r.segments[b]) }, verify.KindMisplaced, sound.key(a), 1},
+		"exchanged": {func(w *world) {
+			w.put(a, r.segments[b])
+			w.put(b, r.segments[a])
+		}, verify.KindMisplaced, sound.key(b), 2},
+		"of another cluster":   {func(w *world) { w.put(a, foreign) }, verify.KindMisplaced, sound.key(a), 1},
+		"of a parent":          {func(w *world) { w.put(child, retimed(r.segments[child], 1)) }, verify.KindMisplaced, sound.key(child), 1},
+		"of a later timeline":  {func(w *world) { w.put(a, retimed(r.segments[a], 2)) }, verify.KindMisplaced, sound.key(a), 1},
+		"all zeros":            {func(w *world) { w.put(a, make([]byte, mib)) }, verify.KindMisplaced, sound.key(a), 1},
+		"without a digest":     {func(w *world) { w.store.Set(w.key(a), w.get(w.key(a))[:len(w.get(w.key(a)))-20]) }, verify.KindDamaged, sound.key(a), 1},
+		"too short":            {func(w *world) { w.put(a, r.segments[a][:mib-1]) }, verify.KindDamaged, sound.key(a), 1},
+		"too long":             {func(w *world) { w.put(a, append(bytes.Clone(r.segments[a]), 0)) }, verify.KindDamaged, sound.key(a), 1},
+		"empty":                {func(w *world) { w.store.Set(w.key(a), nil) }, verify.KindDamaged, sound.key(a), 1},
+		"something else":       {func(w *world) { w.store.Set(w.key(a), []byte("moved to tape")) }, verify.KindDamaged, sound.key(a), 1},
+		"encrypted":            {func(w *world) { w.encrypt(w.key(a)) }, verify.KindEncrypted, sound.key(a) + ".age", 1},
+		"missing":              {func(w *world) { w.remove(w.key(a)) }, verify.KindHole, sound.key(a), 1},
+		"missing history":      {func(w *world) { w.remove(w.historyKey(3)) }, verify.KindHistory, sound.historyKey(3), 1},
+		"empty history":        {func(w *world) { w.putHistory(3, nil) }, verify.KindHistory, sound.historyKey(3), 1},
+		"history of another":   {func(w *world) { w.putHistory(3, []byte("9\t0/100\tx\n")) }, verify.KindHistory, sound.historyKey(3), 1},
+		"partial of another":   {func(w *world) { w.swapPartials() }, verify.KindDamaged, "", 2},
+		"partial is encrypted": {func(w *world) { w.encrypt(w.aPartial()) }, verify.KindEncrypted, sound.aPartial() + ".age", 1},
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := sound.clone(t)
+			c.do(w)
+			for _, deep := range []bool{false, true} {
+				got := w.verify(verify.Options{Deep: deep})
+				if c.object != "" {
+					wantFound(t, got, c.kind, c.object)
+				}
+				if n := len(got.Findings); n < c.finds || !deep && n > c.finds {
+					t.Errorf("deep %v: %d findings: %q", deep, n, spelled(got.Findings))
+				}
+				for _, f := range got.Findings {
+					if f.Kind != c.kind && f.Kind != verify.KindRecord || f.Advice == "" || f.LSN == 0 && f.Kind != verify.KindHistory {
+						t.Errorf("deep %v: %+v", deep, f)
+					}
+				}
+				if len(got.Unread)+len(got.Notices) > 0 {
+					t.Errorf("deep %v: unread %q, notices %q", deep, got.Unread, got.Notices)
+				}
+			}
+		})
+	}
+}
+
+// retimed is a segment with another timeline on every page.
+func retimed(data []byte, timeline uint32) []byte {
+	data = bytes.Clone(data)
+	for page := range slices.Chunk(data, 8192) {
+		if !unused(page) {
+			binary.LittleEndian.PutUint32(page[4:], timeline)
+		}
+	}
+	return data
+}
+
+func (w *world) encrypt(key string) {
+	data := w.get(key)
+	w.remove(key)
+	w.store.Set(key+".age", data)
+}
+
+func (w *world) partialKeys() []string {
+	return slices.DeleteFunc(w.store.Keys(), func(key string) bool { return !strings.HasSuffix(key, ".partial.zst") })
+}
+
+func (w *world) aPartial() string { return w.partialKeys()[0] }
+
+// swapPartials exchanges two partials.
+func (w *world) swapPartials() {
+	keys := w.partialKeys()
+	a, b := w.get(keys[0]), w.get(keys[1])
+	w.store.Set(keys[0], b)
+	w.store.Set(keys[1], a)
+}
+
+// TestForgedHistory moves each fork, within its page, to another page, and to
+// another segment. The deep verification finds all of it.
+func TestForgedHistory(t *testing.T) {
+	eachMajor(t, func(t *testing.T, r *recording) {
+		sound := r.world(t, nil)
+		for i, e := range r.last.Entries {
+			timeline := segment.TimelineID(i + 2)
+			for _, by := range []int64{-8, 8, 24, 64, -8192, 8192, -int64(mib), int64(mib), -3 * int64(mib), 3 * int64(mib)} {
+				forged := segment.LSN(int64(e.End) + by)
+				w := sound.clone(t)
+				// The forger has thought of all histories.
+				for t := timeline; t <= r.last.Timeline; t++ {
+					text := strings.ReplaceAll(string(r.histories[t]), "\t"+e.End.String()+"\t", "\t"+forged.String()+"\t")
+					w.putHistory(t, []byte(text))
+				}
+				got := w.verify(verify.Options{Deep: true})
+				if got.Sound() || !slices.ContainsFunc(got.Findings, func(f verify.Finding) bool { return f.Timeline >= timeline-1 && f.Advice != "" }) {
+					t.Errorf("fork of timeline %d at %s instead of %s: %q", timeline, forged, e.End, spelled(got.Findings))
+				}
+			}
+		}
+	})
+}
+
+// TestForeignObjects are named, and do not make an archive unsound.
+func TestForeignObjects(t *testing.T) {
+	r, sound := sample(t)
+	w := sound.clone(t)
+	system := fmt.Sprint(r.id.SystemID)
+	names := []string{
+		system + "/README", system + "/wal/00000001/notes.txt", system + "/wal/00000001/000000010000000000FFFFFF.zst",
+		system + "/wal/00000001/" + r.on(1)[0].Format(mib) + ".gz",
+	}
+	for _, key := range names {
+		w.store.Set(key, []byte("hello"))
+	}
+	w.store.Set("1/wal/00000001/x", nil) // another cluster's
+	got := w.verify(verify.Options{})
+	if !got.Sound() || !got.Complete() || len(got.Notices) != len(names) {
+		t.Errorf("findings %q, notices %q", spelled(got.Findings), spelled(got.Notices))
+	}
+	for _, f := range got.Notices {
+		if f.Kind != verify.KindForeign || !slices.Contains(names, f.Object) {
+			t.Errorf("%+v", f)
+		}
+	}
+	for i := range 500 {
+		w.store.Set(fmt.Sprintf("%s/mail/%d", system, i), nil)
+	}
+	if got := w.verify(verify.Options{}); !got.Sound() || len(got.Notices) != 101 {
+		t.Errorf("%d notices", len(got.Notices))
+	}
+}
+
+// TestPartialMustReachTheFork: what a partial holds behind the fork is nobody's
+// business; in front of it there is no recovery to it otherwise.
+func TestPartialMustReachTheFork(t *testing.T) {
+	r, sound := sample(t)
+	for n, plain := range r.partials {
+		_, fork, _ := r.last.Bounds(n.Timeline)
+		end := int(mib.Offset(fork))
+		for _, c := range []struct {
+			what  string
+			do    func(p []byte)
+			sound bool
+		}{
+			{"a byte behind the fork", func(p []byte) { p[end+9] ^= 1 }, true},
+			{"garbage behind the fork", func(p []byte) { copy(p[end:], r.segments[r.middle()][end:]) }, true},
+			{"the last byte in front", func(p []byte) { p[end-1] ^= 1 }, false},
+			{"cut off in front", func(p []byte) { clear(p[end-48:]) }, false},
+		} {
+			w := sound.clone(t)
+			w.remove(w.partialKey(n, plain))
+			changed := bytes.Clone(plain)
+			c.do(changed)
+			w.putPartial(n, changed)
+			got := w.verify(verify.Options{Deep: true})
+			if got.Sound() != c.sound {
+				t.Errorf("timeline %d, %s: %q", n.Timeline, c.what, spelled(got.Findings))
+			}
+			if !c.sound {
+				wantFound(t, got, verify.KindPartial, w.partialKey(n, changed))
+			}
+		}
+	}
+}
