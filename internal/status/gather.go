@@ -1,0 +1,227 @@
+package status
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/segment"
+)
+
+// Gather reads what the archive holds. where says to people where it is. What is
+// damaged in the archive is a part of the report; an error means that the archive
+// could not be read.
+func Gather(ctx context.Context, a *archive.Archive, where string) (*Report, error) {
+	l, err := a.Listing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id := a.Identity()
+	g := &gatherer{
+		size: id.SegmentSize,
+		report: &Report{
+			Archive:       where,
+			SystemID:      strconv.FormatUint(id.SystemID, 10),
+			Major:         id.Major,
+			SegmentSize:   int64(id.SegmentSize),
+			Timelines:     []Timeline{},
+			Gaps:          []Gap{},
+			Marks:         []Mark{},
+			RestorePoints: []RestorePoint{},
+			Problems:      []Problem{},
+		},
+		broken: map[segment.Name]bool{},
+		points: map[segment.Position]bool{},
+	}
+	if err := g.findings(ctx, a, l); err != nil {
+		return nil, err
+	}
+	for i := range g.chain.Branches {
+		g.timeline(&g.chain.Branches[i])
+	}
+	if err := a.Infos(ctx, l, g.segment); err != nil {
+		return nil, err
+	}
+	g.finish()
+	return g.report, nil
+}
+
+// gatherer fills a report.
+type gatherer struct {
+	report *Report
+	size   segment.Size
+	chain  *archive.Chain
+
+	line    []archive.Span            // the way to the end of the newest timeline
+	commits []segmentCommits          // of the segments on it
+	broken  map[segment.Name]bool     // segments that end a recovery
+	points  map[segment.Position]bool // restore points that were seen
+
+	firstFaulty, firstUnreadable string // what the first of them is, for people
+}
+
+// findings reads what was found out about the WAL, and lays out the timelines.
+func (g *gatherer) findings(ctx context.Context, a *archive.Archive, l *archive.Listing) error {
+	gaps, gapsErr := a.Gaps(ctx)
+	marks, marksErr := a.Marks(ctx)
+	for _, err := range []error{gapsErr, marksErr} {
+		var damaged *archive.DamagedError
+		if err != nil && !errors.As(err, &damaged) {
+			return err
+		}
+	}
+	histories, damaged, err := a.Histories(ctx, l)
+	if err != nil {
+		return err
+	}
+	g.chain = archive.NewChain(l, histories, damaged, gaps)
+	for _, m := range marks {
+		g.mark(m)
+	}
+	g.damagedFindings(gapsErr)
+	g.damagedFindings(marksErr)
+	if current := g.chain.Current(); current != nil {
+		g.report.Timeline = uint32(current.Timeline)
+		g.line = g.chain.Line(current.Timeline)
+	}
+	return nil
+}
+
+func (g *gatherer) mark(m segment.Mark) {
+	g.broken[m.Name] = true
+	g.report.Marks = append(g.report.Marks, Mark{
+		Timeline:   uint32(m.Name.Timeline),
+		Segment:    m.Name.Format(g.size),
+		LSN:        m.LSN,
+		SoundUntil: m.End,
+		Reason:     m.Reason,
+		Found:      m.Found.UTC(),
+	})
+}
+
+// timeline adds a timeline and its gaps.
+func (g *gatherer) timeline(b *archive.Branch) {
+	t := Timeline{
+		Timeline: uint32(b.Timeline),
+		Parent:   uint32(b.Parent),
+		Fork:     b.Fork,
+		History:  historyPresent,
+		Ranges:   []Range{},
+	}
+	switch {
+	case errors.Is(b.Problem, archive.ErrNoHistory):
+		t.History = historyMissing
+	case b.Problem != nil:
+		t.History = historyUnusable
+	case b.Timeline == 1:
+		t.History = historyNone
+	}
+	for _, r := range b.Ranges {
+		t.Ranges = append(t.Ranges, g.rangeOf(b.Timeline, r))
+	}
+	g.report.Timelines = append(g.report.Timelines, t)
+	for _, h := range b.Holes {
+		gap := Gap{Timeline: uint32(h.Timeline), Range: g.rangeOf(h.Timeline, archive.Range{First: h.First, Last: h.Last})}
+		if h.Gap != nil {
+			gap.Accepted, gap.Reason, gap.Found = true, h.Gap.Reason, h.Gap.Found.UTC()
+		}
+		g.report.Gaps = append(g.report.Gaps, gap)
+	}
+}
+
+func (g *gatherer) rangeOf(t segment.TimelineID, r archive.Range) Range {
+	first, last := segment.Name{Timeline: t, Number: r.First}, segment.Name{Timeline: t, Number: r.Last}
+	return Range{
+		First:    first.Format(g.size),
+		Last:     last.Format(g.size),
+		Start:    first.Start(g.size),
+		End:      last.End(g.size),
+		Segments: r.Last - r.First + 1,
+	}
+}
+
+// segment adds what is known of a complete segment.
+func (g *gatherer) segment(info archive.SegmentInfo, err error) error {
+	t := g.timelineOf(info.Name.Timeline)
+	s := &info.Summary
+	t.Segments.Total++
+	switch {
+	case err != nil:
+		t.Segments.Unreadable++
+		g.broken[info.Name] = true
+		g.firstUnreadable = cmp.Or(g.firstUnreadable, err.Error())
+		return nil
+	case info.Known && s.Faults > 0:
+		t.Segments.Faulty++
+		g.broken[info.Name] = true
+		g.firstFaulty = cmp.Or(g.firstFaulty, fmt.Sprintf("%s at %s: %s", info.Name.Format(g.size), s.FirstFault.LSN, s.FirstFault.Reason))
+	case info.Known && s.Verified():
+		t.Segments.Verified++
+	default:
+		t.Segments.Unverified++
+	}
+	if info.Known {
+		g.summary(t, info.Name, s)
+	}
+	return nil
+}
+
+// timelineOf finds a timeline of the report: there is one for every segment.
+func (g *gatherer) timelineOf(t segment.TimelineID) *Timeline {
+	i, _ := slices.BinarySearchFunc(g.report.Timelines, uint32(t), func(l Timeline, t uint32) int { return cmp.Compare(l.Timeline, t) })
+	return &g.report.Timelines[i]
+}
+
+// summary adds times and restore points of a segment.
+func (g *gatherer) summary(t *Timeline, name segment.Name, s *segment.Summary) {
+	if !s.FirstCommit.IsZero() {
+		if t.FirstCommit.IsZero() {
+			t.FirstCommit = s.FirstCommit.UTC()
+		}
+		t.LastCommit = s.LastCommit.UTC()
+		g.commit(name, s)
+	}
+	g.report.MoreRestorePoints += s.MoreRestorePoints
+	history := g.chain.Branch(name.Timeline).History
+	for _, p := range s.RestorePoints {
+		// The first segment of a timeline begins with a copy of its parent's WAL.
+		at := segment.Position{Timeline: history.TimelineAt(p.LSN - 1), LSN: p.LSN}
+		if g.points[at] {
+			continue
+		}
+		g.points[at] = true
+		g.report.RestorePoints = append(g.report.RestorePoints, RestorePoint{
+			Name: p.Name, LSN: p.LSN, Time: p.Time.UTC(), Timeline: uint32(at.Timeline),
+		})
+	}
+}
+
+// finish adds up what is known once all segments were seen.
+func (g *gatherer) finish() {
+	r := g.report
+	for _, t := range r.Timelines {
+		r.Segments.add(t.Segments)
+	}
+	g.window()
+	for i := range r.RestorePoints {
+		p := &r.RestorePoints[i]
+		p.InWindow = r.Window != nil && r.Window.Start < p.LSN && p.LSN <= r.Window.End &&
+			uint32(g.chain.Current().History.TimelineAt(p.LSN-1)) == p.Timeline
+	}
+	slices.SortFunc(r.RestorePoints, func(a, b RestorePoint) int {
+		return cmp.Or(cmp.Compare(a.LSN, b.LSN), cmp.Compare(a.Timeline, b.Timeline))
+	})
+	g.problems()
+}
+
+func (c *Counts) add(d Counts) {
+	c.Total += d.Total
+	c.Verified += d.Verified
+	c.Unverified += d.Unverified
+	c.Faulty += d.Faulty
+	c.Unreadable += d.Unreadable
+}
