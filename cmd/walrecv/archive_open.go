@@ -106,7 +106,28 @@ func noCluster(ctx context.Context, store storage.Store, location storage.Locati
 	case err != nil:
 		return err
 	}
+	if file, err := looseWAL(ctx, store); err != nil {
+		return err
+	} else if file != "" {
+		return &codedError{exitFailed, fmt.Errorf("%s is a directory of WAL files (%s), as pg_receivewal and walrecv receive -D leave them, and no archive: only walrecv restore reads it", location, file)}
+	}
 	return &codedError{exitFailed, fmt.Errorf("%s holds no archive: is it mounted, is the URL right?", location)}
+}
+
+// looseWAL finds a WAL file that stands directly in the store; empty without one.
+func looseWAL(ctx context.Context, store storage.Store) (file string, err error) {
+	// The names begin with the timeline, of which no cluster has that many.
+	err = store.List(ctx, "0", func(info storage.Info) error {
+		if name, _, _ := strings.Cut(info.Key, "."); !segment.IsSegmentName(name) {
+			return nil
+		}
+		file = info.Key
+		return fs.SkipAll
+	})
+	if errors.Is(err, fs.SkipAll) {
+		err = nil
+	}
+	return file, err
 }
 
 func systemsOf(ids []archive.Identity) string {

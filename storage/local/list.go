@@ -71,7 +71,7 @@ func foreign(dir string, e vfs.DirEntry) bool {
 // readDir returns the entries of a directory, none if it is proven to be
 // absent.
 func (s *Store) readDir(ctx context.Context, dir string) ([]vfs.DirEntry, error) {
-	what := "list " + dir
+	what := strings.TrimSpace("list " + dir)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
