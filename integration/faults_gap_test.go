@@ -105,10 +105,17 @@ func TestFaultsGap(t *testing.T) {
 			t.Run("slot invalidated", func(t *testing.T) {
 				r, files := stopped(t, "-S", "held", "--ensure-slot")
 				lose(t, c, "held")
+				r.args = inSpool(t, c, r.spool, "-S", "held").args
 				refused(t, r, files)
-				if len(r.alarms("invalidated")) == 0 {
+				if len(r.alarms("holds no WAL back: it was invalidated")) == 0 {
 					t.Error("no alarm about the slot")
 				}
+				// One that is to be there is made anew: the gap stays one.
+				r.args = append(r.args, "--ensure-slot")
+				refused(t, r, files, "58P01", "has invalidated the replication slot")
+				dropSlot(c.With(t), "held")
+				fresh(t, c.With(t), "-S", "held", "--ensure-slot").start().stop()
+				lose(t, c, "held")
 			})
 			t.Run("slot invalidated, nothing held", func(t *testing.T) {
 				users := []string{"postgres"}

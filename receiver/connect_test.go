@@ -134,6 +134,27 @@ func TestTargetSessionAttrs(t *testing.T) {
 			}
 		}
 	}
+	primary, standby := fake(t, fakepg.Config{SystemID: 1}), fake(t, fakepg.Config{SystemID: 2, Standby: true})
+	for hosts, want := range map[string]string{"s,p": "p", "p": "p", "s": "", "s attrs=standby": "", "s,p attrs=read-write": "p"} {
+		hosts, attrs, given := strings.Cut(hosts, " attrs=")
+		if !given {
+			attrs = "any"
+		}
+		c := parse(t, ConnOptions{
+			Conninfo: fmt.Sprintf("host=%s user=u target_session_attrs=%s", hosts, attrs), PrimaryOnly: true,
+			Dial: network{"p": primary, "s": standby}.dial,
+		})
+		got := ""
+		conn, failure := connectTo(t, c)
+		if failure == nil {
+			got = conn.CustomData()[hostKey].(host).name
+		} else if failure.Class != ClassRetry || !strings.Contains(failure.Error(), "--primary-only") {
+			t.Errorf("only a primary, of %s: class %v: %v", hosts, failure.Class, failure)
+		}
+		if got != want {
+			t.Errorf("only a primary, of %s %s: %q, want %q", hosts, attrs, got, want)
+		}
+	}
 	readOnly := fake(t, fakepg.Config{Parameters: map[string]string{"default_transaction_read_only": "on"}})
 	for attrs, want := range map[string]bool{"read-write": false, "read-only": true, "primary": true, "standby": false} {
 		c := parse(t, ConnOptions{Conninfo: "host=a user=u target_session_attrs=" + attrs, Dial: network{"a": readOnly}.dial})

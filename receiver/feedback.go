@@ -53,6 +53,7 @@ func startFeedback(s *stream, at segment.LSN) *feedback {
 		dirty: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		written: at, flushed: at, told: at, asked: true, askedAt: at,
+		ping: true, // an idle server says nothing by itself for half a minute
 	}
 	if !s.o.Synchronous {
 		f.lazy = s.o.FlushInterval

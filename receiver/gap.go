@@ -40,7 +40,7 @@ func (s *session) gapReason(at segment.Position, refused bool) string {
 	switch {
 	case slot == "":
 		return "without a replication slot nothing holds it back"
-	case refused || s.slot.Lost:
+	case refused || s.slot.Lost || s.slotWasLost:
 		return "the server has invalidated the replication slot " + slot + ", most likely because of max_slot_wal_keep_size"
 	case s.slotCreated:
 		return "the replication slot " + slot + " did not exist on this server until now"

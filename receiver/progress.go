@@ -1,7 +1,6 @@
 package receiver
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 type Progress struct {
 	Streaming bool   // WAL or a keepalive has come on the connection that there is now
 	Waiting   string // why it does not stream, for people; "" while it does
-	ForSlot   bool   // what it waits for is its replication slot
+	ForSlot   bool   // it waits for its replication slot, which another program uses
 
 	Timeline segment.TimelineID
 	Received segment.LSN // came from the server
@@ -98,7 +97,7 @@ func (p *progress) stopped(err error) {
 		if err != nil {
 			p.Waiting = err.Error()
 		}
-		p.ForSlot = sqlState(err) == codeObjectInUse || errors.Is(err, ErrSlotMissing)
+		p.ForSlot = sqlState(err) == codeObjectInUse
 	})
 }
 

@@ -103,7 +103,7 @@ const (
 	finishTimeout = 5 * time.Second
 
 	minRetryDelay = 200 * time.Millisecond
-	maxRetryDelay = 2 * time.Second // a promotion is followed within seconds
+	maxRetryDelay = time.Second // a promotion is followed within seconds
 
 	// settled is how long a connection must have lasted for its end to be news.
 	settled = 10 * time.Second

@@ -66,6 +66,7 @@ type rig struct {
 	logs   lockedBuffer
 	unsure atomic.Bool
 
+	recv *receiver.Receiver // that was started last
 	stop context.CancelFunc
 	done chan error
 }
@@ -153,11 +154,11 @@ func (r *rig) tryStart() error {
 	r.o.Conn = r.conn()
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop, r.done = cancel, make(chan error, 1)
-	recv := receiver.New(r.o, &keeper{Spool: spool, unsure: &r.unsure, wrap: r.wrap}, log)
-	go func() {
+	r.recv = receiver.New(r.o, &keeper{Spool: spool, unsure: &r.unsure, wrap: r.wrap}, log)
+	go func(recv *receiver.Receiver, done chan<- error) {
 		err := recv.Run(ctx)
-		r.done <- errors.Join(err, spool.Close())
-	}()
+		done <- errors.Join(err, spool.Close())
+	}(r.recv, r.done)
 	r.t.Cleanup(cancel)
 	return nil
 }

@@ -157,7 +157,7 @@ func (v *verifier) judge() {
 		}
 		v.fault(f)
 	}
-	if s.suspect.Reason != "" && s.reader.End() > s.suspect.LSN {
+	if !s.skip && s.suspect.Reason != "" && s.reader.End() > s.suspect.LSN {
 		v.log.Warn("WAL that came damaged came again, and is sound", "lsn", s.suspect.LSN.String(), "was", s.suspect.Reason)
 		s.suspect = segment.Fault{}
 	}

@@ -20,8 +20,7 @@ import (
 type archiving struct {
 	keeper     *archiveKeeper
 	identified <-chan struct{} // closed when the spool is in order
-	workers    int
-	onUpload   func(kind string, took time.Duration, err error) // may be nil
+	options    archive.UploaderOptions
 	sweep      func(ctx context.Context, before time.Time) (removed int, err error)
 	log        *slog.Logger
 
@@ -43,7 +42,7 @@ func (b *archiving) run(ctx context.Context) error {
 }
 
 func (b *archiving) begin(a *archive.Archive) *archive.Uploader {
-	u := archive.NewUploader(a, b.keeper.Spool, archive.UploaderOptions{Workers: b.workers, OnUpload: b.onUpload}, b.log)
+	u := archive.NewUploader(a, b.keeper.Spool, b.options, b.log)
 	b.uploader.Store(u)
 	return u
 }

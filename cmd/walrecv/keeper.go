@@ -195,7 +195,7 @@ func (k *archiveKeeper) Held(ctx context.Context) (segment.Held, error) {
 	for name := range held.Sealed {
 		held.AddArchived(name, k.Size())
 	}
-	l, err := k.list(ctx)
+	l, gaps, err := k.list(ctx)
 	if err != nil {
 		held.Unsure = true
 		if held.Empty() {
@@ -210,15 +210,21 @@ func (k *archiveKeeper) Held(ctx context.Context) (segment.Held, error) {
 	for _, t := range l.Histories() {
 		held.AddHistory(t)
 	}
+	held.Gaps = append(held.Gaps, gaps...)
 	return held, nil
 }
 
-func (k *archiveKeeper) list(ctx context.Context) (*archive.Listing, error) {
+func (k *archiveKeeper) list(ctx context.Context) (*archive.Listing, []segment.Gap, error) {
 	a := k.archive.Load()
 	if a == nil {
-		return nil, errors.New("the archive has not answered yet") // Identify has asked a moment ago
+		return nil, nil, errors.New("the archive has not answered yet") // Identify has asked a moment ago
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	return a.Listing(ctx)
+	l, err := a.Listing(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	gaps, err := a.Gaps(ctx)
+	return l, gaps, err
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/codec"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/receiver"
@@ -66,26 +67,32 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 		return err
 	}
 	defer spool.Close()
-	keeper, worker := c.keep(spool, w, log)
-	bg = worker
+	keeper, beside := c.keep(spool, w, log)
 	r := receiver.New(c.receiverOptions(conn, w), w.noting(keeper, spool), log)
+	bg = beside(r)
 	defer w.serve(r, spool, bg)()
 	return receive(ctx, r, bg, c.endpos != 0, log)
 }
 
-// keep chooses where WAL is kept, and what becomes of it there.
-func (c *receiveConfig) keep(spool *segment.Spool, w *watch, log *slog.Logger) (receiver.Keeper, background) {
+// keep chooses where WAL is kept, and what becomes of it there, beside a receiver
+// that knows what stands in it.
+func (c *receiveConfig) keep(spool *segment.Spool, w *watch, log *slog.Logger) (receiver.Keeper, func(archive.Summaries) background) {
 	identified := make(chan struct{})
 	base := spoolKeeper{Spool: spool, log: log, identified: func() { close(identified) }}
 	switch {
 	case c.archive.given():
 		dir := local.New(vfs.OS(), c.archive.location.Path, local.Private)
 		k := &archiveKeeper{spoolKeeper: base, store: w.metered(storage.WithDeadline(dir)), turn: make(chan struct{}, 1)}
-		return k, &archiving{keeper: k, identified: identified, workers: c.uploadWorkers, onUpload: w.onUpload(), sweep: dir.Sweep, log: log}
+		return k, func(known archive.Summaries) background {
+			return &archiving{
+				keeper: k, identified: identified, sweep: dir.Sweep, log: log,
+				options: archive.UploaderOptions{Workers: c.uploadWorkers, Summaries: known, OnUpload: w.onUpload()},
+			}
+		}
 	case c.compress.method != codec.None:
-		return &base, newCompressing(spool, c.compress, identified, log)
+		return &base, func(archive.Summaries) background { return newCompressing(spool, c.compress, identified, log) }
 	default:
-		return &base, nothing{}
+		return &base, func(archive.Summaries) background { return nothing{} }
 	}
 }
 

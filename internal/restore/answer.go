@@ -75,9 +75,7 @@ func judge(err error) finding {
 	case errors.As(err, &format):
 		return finding{misconfigured, err}
 	case errors.As(err, &corrupt), errors.As(err, &coded), errors.As(err, &object),
-		errors.Is(err, archive.ErrEncrypted),
-		// An identity that is not that of its place.
-		errors.Is(err, segment.ErrWrongCluster):
+		errors.Is(err, archive.ErrEncrypted):
 		return finding{damaged, err}
 	}
 	return finding{unknown, err}
