@@ -80,7 +80,8 @@ func (a *Archive) PutSegment(ctx context.Context, scratch *Scratch, name segment
 		return err
 	}
 	defer p.remove()
-	return a.put(ctx, a.segmentKey(name), p)
+	_, err = a.put(ctx, a.segmentKey(name), p)
+	return err
 }
 
 // PutPartial archives the unfinished last segment of a timeline, filled up to
@@ -92,7 +93,8 @@ func (a *Archive) PutPartial(ctx context.Context, scratch *Scratch, name segment
 		return err
 	}
 	defer p.remove()
-	return a.put(ctx, a.partialKey(Partial{Name: name, Digest: p.trailer.Digest.short()}), p)
+	_, err = a.put(ctx, a.partialKey(Partial{Name: name, Digest: p.trailer.Digest.short()}), p)
+	return err
 }
 
 // PutHistory archives a timeline history file, byte for byte. One that cannot
@@ -121,27 +123,28 @@ func (a *Archive) prepare(ctx context.Context, scratch *Scratch, base string, op
 	return scratch.prepare(ctx, base, int64(a.id.SegmentSize), open)
 }
 
-// put puts an object, or finds that an equal one is there.
-func (a *Archive) put(ctx context.Context, key string, p *prepared) error {
-	err := a.store.Put(ctx, key, p.source)
+// put puts an object, or finds that an equal one is there. made says that it is
+// this one, and not one with the same content.
+func (a *Archive) put(ctx context.Context, key string, p *prepared) (made bool, err error) {
+	err = a.store.Put(ctx, key, p.source)
 	if err == nil {
-		return nil
+		return true, nil
 	}
 	if local := p.source.failed(); local != nil {
-		return &LocalError{fmt.Errorf("read scratch file of %s: %w", key, local)}
+		return false, &LocalError{fmt.Errorf("read scratch file of %s: %w", key, local)}
 	}
 	if !errors.Is(err, fs.ErrExist) {
-		return err
+		return false, err
 	}
 	// Perhaps from an earlier try whose answer was lost.
 	there, err := a.readThrough(ctx, key)
 	if err != nil {
-		return unlessAbsent(key, err)
+		return false, unlessAbsent(key, err)
 	}
 	if ours := p.trailer.Digest; there != ours {
-		return &ConflictError{Key: key, Ours: ours, Theirs: there}
+		return false, &ConflictError{Key: key, Ours: ours, Theirs: there}
 	}
-	return nil
+	return false, nil
 }
 
 // readThrough reads an object to its last byte. The local copy is removed on the

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
@@ -32,6 +34,16 @@ type block struct {
 
 func blockOf(name segment.Name) block {
 	return block{timeline: name.Timeline, number: name.Number / indexBlock}
+}
+
+// name is the i-th segment of the block.
+func (b block) name(i uint64) segment.Name {
+	return segment.Name{Timeline: b.timeline, Number: b.number*indexBlock + i}
+}
+
+// after tells whether the block is archived after another one.
+func (b block) after(c block) bool {
+	return b.timeline > c.timeline || b.timeline == c.timeline && b.number > c.number
 }
 
 type indexFile struct {
@@ -105,6 +117,37 @@ func (o Object) indexed(size segment.Size) (b block, ok bool) {
 	first, errFirst := segment.ParseName(o.Segment, size)
 	last, errLast := segment.ParseName(o.Last, size)
 	return blockOf(first), errFirst == nil && errLast == nil && blockOf(first) == blockOf(last)
+}
+
+// isIndexed tells whether one of the index objects of a block begins and ends with
+// the segments that there are of it.
+func (a *Archive) isIndexed(index []Object, names []segment.Name) bool {
+	first, last := names[0].Format(a.id.SegmentSize), names[len(names)-1].Format(a.id.SegmentSize)
+	for _, o := range index {
+		if o.Segment == first && o.Last == last {
+			return true
+		}
+	}
+	return false
+}
+
+// listBlock lists the complete segments of a block.
+func (a *Archive) listBlock(ctx context.Context, b block) ([]segment.Name, error) {
+	prefix, last := a.segmentKey(b.name(0)), a.segmentKey(b.name(indexBlock-1))
+	for !strings.HasPrefix(last, prefix) {
+		prefix = prefix[:len(prefix)-1]
+	}
+	var names []segment.Name
+	err := a.store.List(ctx, prefix, func(info storage.Info) error {
+		if o, err := ParseKey(info.Key); err == nil && o.Kind == KindSegment {
+			name, err := segment.ParseName(o.Segment, a.id.SegmentSize)
+			if err == nil && blockOf(name) == b {
+				names = append(names, name)
+			}
+		}
+		return nil
+	})
+	return slices.Compact(names), err // one can be there encrypted, too
 }
 
 // readIndex reads an index object, which is proven to be sound by that. Its

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/walrecv/walrecv/segment"
 )
@@ -19,22 +20,27 @@ type SegmentInfo struct {
 // segment. With a summary that is not what was put it is a [DamagedError], and
 // what is returned with it has the digest.
 func (a *Archive) SegmentInfo(ctx context.Context, name segment.Name) (SegmentInfo, error) {
-	info := SegmentInfo{Name: name}
 	key := a.segmentKey(name)
 	t, err := readTrailer(ctx, a.store, key, int64(a.id.SegmentSize))
 	if err != nil {
-		return info, a.unlessEncrypted(ctx, key, err)
+		return SegmentInfo{Name: name}, a.unlessEncrypted(ctx, key, err)
 	}
-	info.Digest = t.Digest
-	if t.BadSummary != nil {
-		return info, &DamagedError{Key: key, Reason: t.BadSummary.Error()}
-	}
-	if t.Summary == nil {
-		return info, nil
-	}
-	info.Summary, err = decodeSummary(t.Summary, name, a.id.SegmentSize)
+	info, err := t.info(name, a.id.SegmentSize)
 	if err != nil {
-		return info, &DamagedError{Key: key, Reason: "its summary makes no sense: " + err.Error()}
+		return info, &DamagedError{Key: key, Reason: err.Error()}
+	}
+	return info, nil
+}
+
+// info is what a trailer says of a segment.
+func (t trailer) info(name segment.Name, size segment.Size) (SegmentInfo, error) {
+	info := SegmentInfo{Name: name, Digest: t.Digest}
+	if t.BadSummary != nil || t.Summary == nil {
+		return info, t.BadSummary
+	}
+	var err error
+	if info.Summary, err = decodeSummary(t.Summary, name, size); err != nil {
+		return info, fmt.Errorf("its summary makes no sense: %w", err)
 	}
 	info.Known = true
 	return info, nil

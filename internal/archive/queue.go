@@ -38,6 +38,10 @@ type item struct {
 	kind  itemKind
 	name  segment.Name // has a number only for itemSealed and itemPartial
 	bases []string     // files in the spool that hold it; the first one is read
+
+	// archived is the digest it was archived with, if it was: then it is to be
+	// compared once more before it is removed.
+	archived *Digest
 }
 
 // itemID tells items apart, also over several looks at the spool.

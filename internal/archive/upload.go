@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -14,24 +15,31 @@ import (
 	"github.com/walrecv/walrecv/segment"
 )
 
-// upload archives one item. It returns nil once the archive has confirmed it.
-func (u *Uploader) upload(ctx context.Context, i item) error {
+// outcome is what there is to say of an upload that is over.
+type outcome struct {
+	digest Digest   // of the plain bytes, of a segment
+	made   *trailer // of the object, if it was not there before
+	tries  int
+	err    error
+}
+
+// upload archives one item. It succeeds once the archive has confirmed it.
+func (u *Uploader) upload(ctx context.Context, i item) (o outcome) {
 	began := time.Now()
-	var err error
 	switch i.kind {
 	case itemHistory:
-		err = u.uploadHistory(ctx, i)
+		o.err = u.uploadHistory(ctx, i)
 	case itemGap, itemMark:
-		err = u.uploadFinding(ctx, i)
+		o.err = u.uploadFinding(ctx, i)
 	case itemSealed:
-		err = u.uploadSegment(ctx, i)
+		o = u.uploadSealed(ctx, i)
 	case itemPartial:
-		err = u.uploadPartial(ctx, i)
+		o.err = u.uploadPartial(ctx, i)
 	}
-	if err == nil {
+	if o.err == nil && i.archived == nil {
 		u.log.Debug("archived", "file", i.bases[0], "took", time.Since(began))
 	}
-	return err
+	return o
 }
 
 func (u *Uploader) uploadHistory(ctx context.Context, i item) error {
@@ -76,11 +84,59 @@ func (u *Uploader) retry(ctx context.Context, i item, size int64, try func(conte
 	})
 }
 
-func (u *Uploader) uploadSegment(ctx context.Context, i item) error {
-	open := u.archive.segmentContent(i.name, interruptible(ctx, func() (io.ReadCloser, error) { return u.openSealed(i) }), u.summary(ctx, i.name))
+// uploadSealed archives a complete segment. The file may have been replaced while
+// the archive did not answer, or since it was archived: a server that says
+// something else makes the receiver set the old file aside. So it is compared
+// unless it was archived at once.
+func (u *Uploader) uploadSealed(ctx context.Context, i item) outcome {
+	o := outcome{}
+	if i.archived != nil {
+		o.digest = *i.archived
+		if same, err := u.unchanged(ctx, i, o.digest); same || err != nil {
+			o.err = err
+			return o
+		}
+	}
+	for {
+		o = u.uploadSegment(ctx, i)
+		if o.err != nil || o.tries == 1 {
+			return o
+		}
+		if same, err := u.unchanged(ctx, i, o.digest); same || err != nil {
+			o.err = err
+			return o
+		}
+	}
+}
+
+func (u *Uploader) uploadSegment(ctx context.Context, i item) outcome {
+	open := u.archive.segmentContent(i.name, u.sealed(ctx, i), u.summary(ctx, i.name))
 	return u.uploadPrepared(ctx, i, open, func(Digest) string {
 		return u.archive.segmentKey(i.name)
 	})
+}
+
+// sealed opens a complete segment.
+func (u *Uploader) sealed(ctx context.Context, i item) Opener {
+	return interruptible(ctx, func() (io.ReadCloser, error) { return u.openSealed(i) })
+}
+
+// unchanged tells whether a segment of the spool still has a digest. One that is
+// gone holds nothing else.
+func (u *Uploader) unchanged(ctx context.Context, i item, d Digest) (bool, error) {
+	plain, err := u.sealed(ctx, i)()
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, &LocalError{err}
+	}
+	defer plain.Close() // nothing was written through it
+	h := sha256.New()
+	if _, err := io.Copy(h, plain); err != nil {
+		return false, &LocalError{err}
+	}
+	return Digest(h.Sum(nil)) == d, nil
 }
 
 // summaryWait is how long a summary is waited for.
@@ -118,7 +174,7 @@ func (u *Uploader) uploadPartial(ctx context.Context, i item) error {
 	open := u.archive.partialContent(i.name, interruptible(ctx, func() (io.ReadCloser, error) { return u.openPartial(i) }))
 	err = u.uploadPrepared(ctx, i, open, func(d Digest) string {
 		return u.archive.partialKey(Partial{Name: i.name, Digest: d.short()})
-	})
+	}).err
 	var corrupt *segment.CorruptError
 	if errors.As(err, &corrupt) {
 		u.log.Error("a partial of an ended timeline is not archived", "file", i.bases[0], "error", err)
@@ -128,22 +184,30 @@ func (u *Uploader) uploadPartial(ctx context.Context, i item) error {
 }
 
 // uploadPrepared makes the object once, however often it is put.
-func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (content, error), key func(Digest) string) error {
-	base := i.bases[0]
+func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (content, error), key func(Digest) string) (o outcome) {
 	var p *prepared
 	defer func() {
 		if p != nil {
 			p.remove()
 		}
 	}()
-	return u.retry(ctx, i, int64(u.archive.id.SegmentSize), func(try context.Context) (err error) {
+	o.err = u.retry(ctx, i, int64(u.archive.id.SegmentSize), func(try context.Context) (err error) {
+		o.tries++
 		if p == nil {
-			if p, err = u.archive.prepare(try, u.scratch, base, open); err != nil {
+			if p, err = u.archive.prepare(try, u.scratch, i.bases[0], open); err != nil {
 				return err
 			}
 		}
-		return u.archive.put(try, key(p.trailer.Digest), p)
+		made, err := u.archive.put(try, key(p.trailer.Digest), p)
+		if made {
+			o.made = &p.trailer
+		}
+		return err
 	})
+	if o.err == nil {
+		o.digest = p.trailer.Digest
+	}
+	return o
 }
 
 // interruptible makes readers that fail once ctx has ended: a shutdown need not

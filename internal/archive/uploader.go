@@ -24,6 +24,8 @@ const DefaultWorkers = 4
 // A complete segment is removed once the archive has confirmed it, but never the
 // newest one. Everything else stays: it is little, and whoever looks for a branch
 // after an accident will look here.
+//
+// While Run runs, index objects are written beside it.
 type Uploader struct {
 	archive   *Archive
 	spool     Spool
@@ -35,11 +37,13 @@ type Uploader struct {
 	wake      chan struct{}
 	outage    outage
 
+	indexer *indexer
+
 	archived atomic.Pointer[segment.Position]
 	waiting  waiting
 
 	// Owned by the one goroutine in Run or Drain.
-	done map[itemID]bool       // archived, and still in the spool
+	done map[itemID]Digest     // archived, and still in the spool; of segments with their digest
 	keep map[segment.Name]bool // not to be removed
 	told map[string]bool       // files whose removal failed, and was told of
 }
@@ -82,8 +86,9 @@ func NewUploader(a *Archive, spool Spool, o UploaderOptions, log *slog.Logger) *
 		onUpload:  o.OnUpload,
 		wake:      make(chan struct{}, 1),
 		outage:    outage{log: log},
+		indexer:   newIndexer(a, o.OnUpload, log),
 		waiting:   waiting{since: map[itemID]time.Time{}},
-		done:      map[itemID]bool{},
+		done:      map[itemID]Digest{},
 		told:      map[string]bool{},
 	}
 }
@@ -117,7 +122,7 @@ func (u *Uploader) Oldest() (at time.Time, ok bool) { return u.waiting.oldest() 
 // one ([segment.CorruptError]), or the disk of the spool. Neither Run nor Drain
 // may be called while one of them runs.
 func (u *Uploader) Run(ctx context.Context) error {
-	if _, err := u.run(ctx, false); ctx.Err() == nil {
+	if err := u.run(ctx, false); ctx.Err() == nil {
 		return err
 	}
 	return nil // whatever else happened, the end was asked for
@@ -126,21 +131,23 @@ func (u *Uploader) Run(ctx context.Context) error {
 // Drain archives what is in the spool and returns when nothing is left to do,
 // or fails when ctx ends, and for the reasons that end Run.
 func (u *Uploader) Drain(ctx context.Context) error {
-	left, err := u.run(ctx, true)
-	if ctx.Err() != nil && left > 0 {
+	err := u.run(ctx, true)
+	if ctx.Err() == nil {
+		return err
+	}
+	if left := u.waiting.count(); left > 0 {
 		return fmt.Errorf("%d files of the spool are not archived yet: %w", left, ctx.Err())
 	}
-	return err
+	return nil // all is archived, and not yet removed
 }
 
 // job is an item in flight.
 type job struct {
 	item item
-	done chan error // gets one value
+	done chan outcome // gets one value
 }
 
-// run returns how many items were left when it ended.
-func (u *Uploader) run(ctx context.Context, drain bool) (left int, err error) {
+func (u *Uploader) run(ctx context.Context, drain bool) error {
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -149,26 +156,31 @@ func (u *Uploader) run(ctx context.Context, drain bool) (left int, err error) {
 	var flight []job
 	queue, err := u.scan(nil)
 	if err != nil {
-		return 0, err
+		return err
+	}
+	if !drain {
+		workers.Go(func() { u.indexer.run(ctx) })
 	}
 	for {
 		for len(queue) > 0 && u.mayStart(flight, queue[0]) {
-			j := job{item: queue[0], done: make(chan error, 1)}
+			j := job{item: queue[0], done: make(chan outcome, 1)}
 			workers.Go(func() { j.done <- u.upload(ctx, j.item) })
 			flight, queue = append(flight, j), queue[1:]
 		}
-		left = len(flight) + len(queue)
-		if drain && left == 0 {
-			return 0, nil
+		if len(flight)+len(queue) == 0 {
+			if drain {
+				return nil
+			}
+			u.indexer.idle()
 		}
-		var head chan error
+		var head chan outcome
 		if len(flight) > 0 {
 			head = flight[0].done
 		}
 		select {
-		case err = <-head:
-			if err == nil {
-				u.settle(flight[0].item)
+		case o := <-head:
+			if err = o.err; err == nil {
+				u.settle(flight[0].item, o)
 				flight = flight[1:]
 			}
 		case <-u.wake:
@@ -177,7 +189,7 @@ func (u *Uploader) run(ctx context.Context, drain bool) (left int, err error) {
 			err = ctx.Err()
 		}
 		if err != nil {
-			return left, err
+			return err
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/walrecv/walrecv/segment"
 )
 
-// scan looks into the spool. It returns what is neither archived nor in flight,
-// in order, and removes what can go.
+// scan looks into the spool. It returns, in order, what is not in flight and
+// either not archived or to be removed.
 func (u *Uploader) scan(flight []job) ([]item, error) {
 	l, err := u.spool.Scan()
 	if err != nil {
@@ -20,15 +20,18 @@ func (u *Uploader) scan(flight []job) ([]item, error) {
 	}
 	items := plan(l)
 	u.keep = keepers(items)
-	done := map[itemID]bool{}
+	done := map[itemID]Digest{}
 	var queue, left []item
 	for _, i := range items {
-		if u.done[i.id()] {
-			done[i.id()] = true
-			u.remove(i)
-			continue
+		if digest, ok := u.done[i.id()]; ok {
+			done[i.id()] = digest
+			if !u.removable(i) {
+				continue
+			}
+			i.archived = &digest
+		} else {
+			left = append(left, i)
 		}
-		left = append(left, i)
 		if !slices.ContainsFunc(flight, func(j job) bool { return j.item.id() == i.id() }) {
 			queue = append(queue, i)
 		}
@@ -39,26 +42,30 @@ func (u *Uploader) scan(flight []job) ([]item, error) {
 }
 
 // settle takes note that an item is archived, and everything before it.
-func (u *Uploader) settle(i item) {
-	u.done[i.id()] = true
+func (u *Uploader) settle(i item, o outcome) {
+	u.done[i.id()] = o.digest
 	u.waiting.over(i)
 	if i.kind != itemSealed {
 		return
+	}
+	if i.archived == nil {
+		u.indexer.archived(i.name, o.made)
 	}
 	at := segment.Position{Timeline: i.name.Timeline, LSN: i.name.End(u.archive.id.SegmentSize)}
 	if was, ok := u.Archived(); !ok || at.Timeline > was.Timeline || at.Timeline == was.Timeline && at.LSN > was.LSN {
 		u.archived.Store(&at)
 	}
-	u.remove(i)
+	if u.removable(i) {
+		u.remove(i)
+	}
 }
 
-// remove removes the files of an archived segment from the spool, unless they
-// have to stay. The removal is not synced: a file that comes back is found to be
-// archived.
+// removable tells whether an item need not stay in the spool once it is archived.
+func (u *Uploader) removable(i item) bool { return i.kind == itemSealed && !u.keep[i.name] }
+
+// remove removes the files of an archived segment from the spool. The removal is
+// not synced: a file that comes back is found to be archived.
 func (u *Uploader) remove(i item) {
-	if i.kind != itemSealed || u.keep[i.name] {
-		return
-	}
 	for _, base := range i.bases {
 		err := u.spool.FS().Remove(path.Join(u.spool.Dir(), base))
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -97,6 +104,13 @@ func (w *waiting) over(i item) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.since, i.id())
+}
+
+// count is how many things wait.
+func (w *waiting) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.since)
 }
 
 func (w *waiting) oldest() (oldest time.Time, ok bool) {
