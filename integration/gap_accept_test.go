@@ -1,8 +1,10 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -21,6 +23,25 @@ func copyOfWAL(t testing.TB, c *pgtest.Cluster) (dir string) {
 		writeFile(t, filepath.Join(dir, name), readFile(t, c.WALFile(name)))
 	}
 	return dir
+}
+
+// gapsOf is what "walrecv status" says is missing.
+func gapsOf(t testing.TB, archive string) (gaps []struct {
+	Start    string `json:"start_lsn"`
+	End      string `json:"end_lsn"`
+	Accepted bool
+	Reason   string
+}) {
+	t.Helper()
+	out, err := exec.Command(pgtest.Build(t), "status", "--archive", archive, "--json").Output()
+	if err != nil {
+		t.Fatalf("status: %v", err)
+	}
+	status := struct{ Gaps any }{&gaps}
+	if err := json.Unmarshal(out, &status); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return gaps
 }
 
 // A gap is accepted only when that is asked for. Then it is as small as the
@@ -58,6 +79,13 @@ func TestAcceptedGap(t *testing.T) {
 			if len(gaps) != 1 {
 				t.Fatalf("gaps: %v", gaps)
 			}
+			if said := gapsOf(t, archive); len(said) != 1 || said[0].Start != "0/A00000" || !said[0].Accepted || said[0].Reason == "" {
+				t.Errorf("status: %+v", said)
+			}
+			begun, err := filepath.Glob(filepath.Join(archive, c.SystemID(), "wal", "00000001", "*.partial.zst"))
+			if err != nil || len(begun) != 1 {
+				t.Errorf("what was received of the first segment that is missing: %v, %v", begun, err)
+			}
 			for _, name := range there {
 				if _, err := os.Stat(object(c, archive, name)); err != nil {
 					t.Errorf("the server had %s, and it is not archived: %v", name, err)
@@ -88,6 +116,10 @@ func TestAcceptedGap(t *testing.T) {
 				}, "%s of the gap up to %s is not archived", name, last)
 			}
 			r.stop()
+			forget(c)
+			if said := gapsOf(t, archive); len(said) != 1 || said[0].Start <= "0/"+last[len(last)-2:] {
+				t.Errorf("what turned up is still missing: %+v", said)
+			}
 		})
 	}
 }

@@ -3,6 +3,7 @@ package segment
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -111,10 +112,26 @@ func ParseMark(content []byte, s Size) (Mark, error) {
 
 // IsGapName tells whether a file of that name is a [Gap].
 func IsGapName(base string) bool {
+	_, ok := GapOfName(base)
+	return ok
+}
+
+// GapOfName is the gap that a file of that name holds, without what only the
+// content says. ok is false for another name.
+func GapOfName(base string) (g Gap, ok bool) {
 	timeline, rest, _ := strings.Cut(base, ".")
 	ends, ok := strings.CutSuffix(rest, gapSuffix)
 	from, to, _ := strings.Cut(ends, "-")
-	return ok && isHex(timeline, partDigits) && isHex(from, 2*partDigits) && isHex(to, 2*partDigits)
+	if !ok || !isHex(timeline, partDigits) || !isHex(from, 2*partDigits) || !isHex(to, 2*partDigits) {
+		return Gap{}, false
+	}
+	return Gap{Timeline: TimelineID(hexValue(timeline)), From: LSN(hexValue(from)), To: LSN(hexValue(to))}, true
+}
+
+// hexValue is the number that digits, of which [isHex] is true, stand for.
+func hexValue(digits string) uint64 {
+	n, _ := strconv.ParseUint(digits, 16, 64)
+	return n
 }
 
 // IsMarkName tells whether a file of that name is a [Mark].

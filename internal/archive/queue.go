@@ -79,8 +79,9 @@ func (i item) order(j item) int {
 // what was found out about the WAL, and the partials of timelines that have ended.
 //
 // A partial is final if a newer timeline's history is in the spool: a receiver
-// writes that after it has synced the old partial, and never comes back to it.
-func plan(l segment.Listing) []item {
+// writes that after it has synced the old partial, and never comes back to it. So
+// is one that an accepted gap begins with.
+func plan(l segment.Listing, size segment.Size) []item {
 	var items []item
 	newest := segment.TimelineID(0)
 	for _, t := range l.Histories {
@@ -94,7 +95,7 @@ func plan(l segment.Listing) []item {
 	begun := map[segment.Name]bool{}
 	for _, f := range l.Partials {
 		begun[f.Name] = true
-		if f.Name.Timeline < newest && f.Name.Timeline != l.Live {
+		if f.Name.Timeline < newest && f.Name.Timeline != l.Live || inGap(l, f.Name, size) {
 			items = append(items, item{kind: itemPartial, name: f.Name, bases: []string{f.Base}})
 		}
 	}
@@ -103,6 +104,14 @@ func plan(l segment.Listing) []item {
 	items = append(items, planSealed(l, begun)...)
 	slices.SortFunc(items, item.order)
 	return items
+}
+
+// inGap tells whether a segment is one of those that are not waited for.
+func inGap(l segment.Listing, n segment.Name, size segment.Size) bool {
+	return slices.ContainsFunc(l.Gaps, func(base string) bool {
+		g, ok := segment.GapOfName(base)
+		return ok && g.Timeline >= n.Timeline && g.Covers(n.Number, size)
+	})
 }
 
 func planFindings(kind itemKind, bases []string) []item {

@@ -146,8 +146,30 @@ func TestPartialThatIsBeingWrittenIsNotFinal(t *testing.T) {
 	}
 	for live, want := range map[segment.TimelineID]int{0: 2, 1: 1, 2: 2} {
 		l.Live = live
-		if items := plan(l); len(items) != want {
+		if items := plan(l, testSize); len(items) != want {
 			t.Errorf("timeline %d is being written: %v", live, items)
 		}
+	}
+}
+
+// A segment that a gap begins with was begun, and will never be gone on with.
+func TestPartialBeforeAGapIsFinal(t *testing.T) {
+	partial := func(n segment.Name) segment.File {
+		return segment.File{Name: n, Base: n.Format(testSize) + segment.PartialSuffix}
+	}
+	gap := segment.Gap{Timeline: 1, From: name(1, 3).Start(testSize), To: name(1, 5).Start(testSize)}
+	l := segment.Listing{
+		Partials: []segment.File{partial(name(1, 3)), partial(name(1, 5))},
+		Gaps:     []string{gap.FileName()},
+		Live:     1,
+	}
+	var partials []segment.Name
+	for _, i := range plan(l, testSize) {
+		if i.kind == itemPartial {
+			partials = append(partials, i.name)
+		}
+	}
+	if !slices.Equal(partials, []segment.Name{name(1, 3)}) {
+		t.Errorf("%v", partials)
 	}
 }

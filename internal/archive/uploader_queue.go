@@ -18,7 +18,7 @@ func (u *Uploader) scan(flight []job) ([]item, error) {
 	if err != nil {
 		return nil, err
 	}
-	items := plan(l)
+	items := plan(l, u.archive.id.SegmentSize)
 	u.keep = keepers(items)
 	done := map[itemID]Digest{}
 	var queue, left []item
