@@ -70,8 +70,7 @@ func TestFailoverUnderAStandby(t *testing.T) {
 		r.reaches(c, c.FlushLSN())
 		t.Logf("its own promotion: WAL of the new timeline flushed after %s", time.Since(promoted))
 		fill(c, 2)
-		last := c.SwitchWAL()
-		pgtest.Eventually(t, patience, func() bool { return exists(object(c, archive, last)) }, "%s does not get archived", last)
+		last := awaitArchived(t, c, archive)
 		keepWAL(t, kept, c, 3)
 		r.stop()
 

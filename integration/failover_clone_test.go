@@ -21,8 +21,7 @@ func TestCloneIntoTheSameArchive(t *testing.T) {
 		production.Exec("select pg_create_restore_point('clone')")
 		fill(production, 4)
 		mark(production, "production")
-		last := production.SwitchWAL()
-		pgtest.Eventually(t, patience, func() bool { return exists(object(production, archive, last)) }, "%s does not get archived", last)
+		awaitArchived(t, production, archive)
 
 		clone := production.Recover(t, backup, map[string]string{
 			"restore_command": command, "recovery_target_name": "clone", "recovery_target_action": "promote",
@@ -39,8 +38,7 @@ func TestCloneIntoTheSameArchive(t *testing.T) {
 
 		mark(production, "later")
 		r.flushed()
-		last = production.SwitchWAL()
-		pgtest.Eventually(t, patience, func() bool { return exists(object(production, archive, last)) }, "%s does not get archived", last)
+		awaitArchived(t, production, archive)
 		n := production.Recover(t, backup, map[string]string{"restore_command": command})
 		wantMarks(t, n, "common later production")
 		checkHeapAndIndexes(t, n)
@@ -49,6 +47,45 @@ func TestCloneIntoTheSameArchive(t *testing.T) {
 		}
 		r.stop()
 		r.undisturbed()
+	})
+}
+
+// TestCloneWithTheNameOfOurTimeline: production fails over to timeline 2, and a
+// clone, of an earlier point, is on a timeline 2 of its own and further on.
+func TestCloneWithTheNameOfOurTimeline(t *testing.T) {
+	t.Parallel()
+	eachMajor(t, func(t *testing.T, major int) {
+		production, archive := newPrimary(t, major), newArchive(t)
+		standby := standbyOf(t, production, production, nil)
+		r := newReceiver(t, production, "--archive", archive, "--primary-only", "-d", allOf(production, standby)).start()
+		command := restoreCommand(r.bin, "--archive "+archive)
+		backup := production.BaseBackup(t, "").Dir
+		production.Exec("select pg_create_restore_point('clone')")
+		mark(production, "before")
+		awaitArchived(t, production, archive)
+		follows(standby, "before")
+		clone := production.Recover(t, backup, map[string]string{
+			"restore_command": command, "recovery_target_name": "clone", "recovery_target_action": "promote",
+		})
+		production.Kill9()
+		standby.Promote()
+		mark(standby, "after")
+		awaitArchived(t, standby, archive)
+		mark(clone, "clone")
+		fill(clone, 10)
+		if ours, theirs := standby.FlushLSN(), clone.FlushLSN(); parseLSN(t, theirs) < parseLSN(t, ours) {
+			t.Fatalf("the clone is at %s, production at %s", theirs, ours)
+		}
+
+		files := treeOf(t, archive)
+		theirs := newReceiver(t, clone, "--archive", archive)
+		theirs.ends(4, "00000002.history")
+		sameFiles(t, treeOf(t, archive), files)
+		r.stop()
+		r.undisturbed()
+		n := production.Recover(t, backup, map[string]string{"restore_command": command})
+		wantMarks(t, n, "after before")
+		checkHeapAndIndexes(t, n)
 	})
 }
 
@@ -83,8 +120,7 @@ func TestTwoReceiversIntoOneArchive(t *testing.T) {
 		for _, slot := range []string{"one", "two"} {
 			b.WaitFor("select coalesce(max(flush_lsn), '0/0') >= '"+b.FlushLSN()+"' from pg_stat_replication where application_name = '"+slot+"'", "t", patience)
 		}
-		last := b.SwitchWAL()
-		pgtest.Eventually(t, patience, func() bool { return exists(object(b, archive, last)) }, "%s does not get archived", last)
+		last := awaitArchived(t, b, archive)
 		for _, r := range both {
 			r.stop()
 			r.undisturbed()

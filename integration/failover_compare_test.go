@@ -176,3 +176,12 @@ func (a *archivedWAL) begun(n segment.Name, partial []byte, upTo segment.LSN, ke
 		a.t.Errorf("the partial of %s holds what its server did not write, from %d on", n.Format(a.size), same)
 	}
 }
+
+// awaitArchived ends the segment that a server writes, waits until it is archived,
+// and returns its name.
+func awaitArchived(t testing.TB, c *pgtest.Cluster, archive string) string {
+	t.Helper()
+	name := c.SwitchWAL()
+	pgtest.Eventually(t, patience, func() bool { return exists(object(c, archive, name)) }, "%s does not get archived", name)
+	return name
+}

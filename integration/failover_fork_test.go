@@ -52,8 +52,7 @@ func newBeyond(t *testing.T, major int, more func(b *beyond)) *beyond {
 func (b *beyond) abandon() {
 	b.t.Helper()
 	emit(b.old, 300)
-	name := b.old.SwitchWAL()
-	pgtest.Eventually(b.t, patience, func() bool { return exists(object(b.old, b.archive, name)) }, "%s does not get archived", name)
+	name := awaitArchived(b.t, b.old, b.archive)
 	mark(b.old, "abandoned after "+name)
 }
 
@@ -62,8 +61,7 @@ func (b *beyond) abandon() {
 func (b *beyond) goesOn(abandoned string) {
 	b.t.Helper()
 	b.receiver.reaches(b.new, b.new.FlushLSN())
-	last := b.new.SwitchWAL()
-	pgtest.Eventually(b.t, patience, func() bool { return exists(object(b.new, b.archive, last)) }, "%s does not get archived", last)
+	last := awaitArchived(b.t, b.new, b.archive)
 	keepWAL(b.t, b.kept, b.new, 2)
 	w := archiveOf(b.t, b.new, b.archive)
 	w.isWhole(w.history(b.kept, 2), b.kept, b.first, last)
@@ -140,6 +138,60 @@ func TestFailoverBehindOurPosition(t *testing.T) {
 			b.receiver.flushed()
 			b.receiver.stop()
 		})
+	})
+}
+
+// TestTwoFailoversInOneSegment while the receiver is away: no server has the WAL of
+// the timeline in between under its own name any more, but the newest one's segment
+// holds it.
+func TestTwoFailoversInOneSegment(t *testing.T) {
+	t.Parallel()
+	eachMajor(t, func(t *testing.T, major int) {
+		a, archive := newPrimary(t, major), newArchive(t)
+		b := standbyOf(t, a, a, nil)
+		c := standbyOf(t, a, a, nil)
+		r := newReceiver(t, c, "--archive", archive, "--primary-only", "-d", allOf(a, b, c)).start()
+		backup := a.BaseBackup(t, "").Dir
+		a.SwitchWAL() // room for all of it in one segment
+		mark(a, "1")
+		r.reaches(a, a.FlushLSN())
+		follows(b, "1")
+		follows(c, "1")
+		r.stop()
+
+		began := walFile(a)
+		a.Kill9()
+		b.Promote()
+		c.Upstream(b)
+		c.Reload()
+		mark(b, "2")
+		follows(c, "1 2")
+		b.Kill9()
+		c.Promote()
+		mark(c, "3")
+		if now := walFile(c); now[8:] != began[8:] {
+			t.Fatalf("timeline 1 ends in %s, timeline 3 begins in %s", began, now)
+		}
+
+		r.start()
+		r.flushed()
+		awaitArchived(t, c, archive)
+		r.stop()
+		r.undisturbed()
+		for line, rows := range map[string]string{"latest": "1 2 3", "1": "1"} {
+			n := a.Recover(t, backup, map[string]string{
+				"restore_command": restoreCommand(r.bin, "--archive "+archive), "recovery_target_timeline": line,
+			})
+			wantMarks(t, n, rows)
+			checkHeapAndIndexes(t, n)
+			n.Destroy()
+		}
+		// What timeline 2 had is part of timeline 3 only: recovery to its end is
+		// refused, and does not end early.
+		n := a.Restore(t, backup, pgtest.RecoverySignal, map[string]string{
+			"restore_command": restoreCommand(r.bin, "--archive "+archive), "recovery_target_timeline": "2",
+		})
+		wantFatal(t, n, "exit code 202")
 	})
 }
 

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/walrecv/walrecv/internal/pgtest"
@@ -85,8 +86,7 @@ func TestPrimaryOnly(t *testing.T) {
 		b.Start()
 		mark(a, "3")
 		r.flushed()
-		last := a.SwitchWAL()
-		pgtest.Eventually(t, patience, func() bool { return exists(object(a, archive, last)) }, "%s does not get archived", last)
+		awaitArchived(t, a, archive)
 		r.stop()
 		late.stop()
 		for i, r := range []*receiver{r, late} {
@@ -125,5 +125,23 @@ func TestPrimaryOnlyAmongHosts(t *testing.T) {
 		r.reaches(a, a.FlushLSN())
 		r.stop()
 		r.undisturbed()
+	})
+}
+
+// TestFailoverFromAFrozenHost: the first host takes connections and says nothing,
+// as a machine does whose disk hangs. connect_timeout bounds that.
+func TestFailoverFromAFrozenHost(t *testing.T) {
+	t.Parallel()
+	eachMajor(t, func(t *testing.T, major int) {
+		a := newPrimary(t, major)
+		b := standbyOf(t, a, a, nil)
+		b.Promote()
+		if err := syscall.Kill(a.PID(), syscall.SIGSTOP); err != nil { // its children have nothing to say here
+			t.Fatal(err)
+		}
+		r := newReceiver(t, b, "--primary-only", "-d", allOf(a, b)+" connect_timeout=2").start()
+		mark(b, "1")
+		r.flushed()
+		r.stop()
 	})
 }

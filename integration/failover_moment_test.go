@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/walrecv/walrecv/internal/pgtest"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -81,10 +80,7 @@ func (tr *trio) finish() (rows string) {
 	tr.load.Kill()
 	tr.primary.WaitFor("select count(*) from pg_stat_activity where application_name = 'pgbench'", "0", patience)
 	rows = tr.primary.Query(pgbenchRows)
-	last := tr.primary.SwitchWAL()
-	pgtest.Eventually(tr.t, patience, func() bool {
-		return exists(object(tr.primary, tr.archive, last))
-	}, "%s does not get archived", last)
+	awaitArchived(tr.t, tr.primary, tr.archive)
 	tr.keep(tr.primary)
 	tr.receiver.stop()
 	return rows
