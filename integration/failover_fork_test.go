@@ -141,58 +141,64 @@ func TestFailoverBehindOurPosition(t *testing.T) {
 	})
 }
 
-// TestTwoFailoversInOneSegment while the receiver is away: no server has the WAL of
-// the timeline in between under its own name any more, but the newest one's segment
-// holds it.
+// TestTwoFailoversInOneSegment while the receiver is away. A server that archives
+// renames the segment in which it left a timeline, so none has the WAL of the
+// timeline in between under its own name any more; the newest one's segment has it.
 func TestTwoFailoversInOneSegment(t *testing.T) {
 	t.Parallel()
-	eachMajor(t, func(t *testing.T, major int) {
-		a, archive := newPrimary(t, major), newArchive(t)
-		b := standbyOf(t, a, a, nil)
-		c := standbyOf(t, a, a, nil)
-		r := newReceiver(t, c, "--archive", archive, "--primary-only", "-d", allOf(a, b, c)).start()
-		backup := a.BaseBackup(t, "").Dir
-		a.SwitchWAL() // room for all of it in one segment
-		mark(a, "1")
-		r.reaches(a, a.FlushLSN())
-		follows(b, "1")
-		follows(c, "1")
-		r.stop()
-
-		began := walFile(a)
-		a.Kill9()
-		b.Promote()
-		c.Upstream(b)
-		c.Reload()
-		mark(b, "2")
-		follows(c, "1 2")
-		b.Kill9()
-		c.Promote()
-		mark(c, "3")
-		if now := walFile(c); now[8:] != began[8:] {
-			t.Fatalf("timeline 1 ends in %s, timeline 3 begins in %s", began, now)
-		}
-
-		r.start()
-		r.flushed()
-		awaitArchived(t, c, archive)
-		r.stop()
-		r.undisturbed()
-		for line, rows := range map[string]string{"latest": "1 2 3", "1": "1"} {
-			n := a.Recover(t, backup, map[string]string{
-				"restore_command": restoreCommand(r.bin, "--archive "+archive), "recovery_target_timeline": line,
-			})
-			wantMarks(t, n, rows)
-			checkHeapAndIndexes(t, n)
-			n.Destroy()
-		}
-		// What timeline 2 had is part of timeline 3 only: recovery to its end is
-		// refused, and does not end early.
-		n := a.Restore(t, backup, pgtest.RecoverySignal, map[string]string{
-			"restore_command": restoreCommand(r.bin, "--archive "+archive), "recovery_target_timeline": "2",
+	for _, mode := range []string{"off", "on"} {
+		t.Run("archive_mode "+mode, func(t *testing.T) {
+			eachMajor(t, func(t *testing.T, major int) { twoInOneSegment(t, major, mode) })
 		})
-		wantFatal(t, n, "exit code 202")
-	})
+	}
+}
+
+func twoInOneSegment(t *testing.T, major int, mode string) {
+	a, archive := newPrimary(t, major), newArchive(t)
+	b := standbyOf(t, a, a, nil)
+	c := standbyOf(t, a, a, map[string]string{"archive_mode": mode})
+	r := newReceiver(t, c, "--archive", archive, "--primary-only", "-d", allOf(a, b, c)).start()
+	backup := a.BaseBackup(t, "").Dir
+	a.SwitchWAL() // room for all of it in one segment
+	mark(a, "1")
+	r.reaches(a, a.FlushLSN())
+	follows(b, "1")
+	follows(c, "1")
+	r.stop()
+
+	began := walFile(a)
+	a.Kill9()
+	b.Promote()
+	c.Upstream(b)
+	c.Reload()
+	mark(b, "2")
+	follows(c, "1 2")
+	b.Kill9()
+	c.Promote()
+	mark(c, "3")
+	if now := walFile(c); now[8:] != began[8:] {
+		t.Fatalf("timeline 1 ends in %s, timeline 3 begins in %s", began, now)
+	}
+
+	r.start()
+	r.flushed()
+	awaitArchived(t, c, archive)
+	r.stop()
+	r.undisturbed()
+	for line, rows := range map[string]string{"latest": "1 2 3", "2": "1 2", "1": "1"} {
+		n := a.Restore(t, backup, pgtest.RecoverySignal, map[string]string{
+			"restore_command": restoreCommand(r.bin, "--archive "+archive), "recovery_target_timeline": line,
+		})
+		if mode == "on" && line == "2" {
+			wantFatal(t, n, "exit code 202") // it would end early
+			continue
+		}
+		n.Start()
+		n.WaitFor("select pg_is_in_recovery()", "f", patience)
+		wantMarks(t, n, rows)
+		checkHeapAndIndexes(t, n)
+		n.Destroy()
+	}
 }
 
 // sameFiles compares two listings of a directory.

@@ -31,7 +31,7 @@ func TestFailover(t *testing.T) {
 			{ends: []end{onBorder}, rejoin: anew},
 			{ends: []end{switchedOver}, rejoin: asItIs},
 			{ends: []end{onBorder, killed}, rejoin: rewound},
-			{ends: []end{killed}, rejoin: rewound},
+			{ends: []end{killedLongAgo}, rejoin: rewound},
 		}...)
 	}
 	for _, major := range majors {

@@ -67,7 +67,7 @@ func newTrio(t *testing.T, major int) *trio {
 // newReceiver prepares a receiver of whichever server is the primary.
 func (tr *trio) newReceiver(args ...string) *receiver {
 	return newReceiver(tr.t, tr.primary, append([]string{
-		"-d", allOf(tr.servers...) + " target_session_attrs=primary", "--archive", tr.archive,
+		"-d", allOf(tr.servers...) + " target_session_attrs=primary", "--archive", tr.archive, "-v",
 	}, args...)...)
 }
 
@@ -111,6 +111,15 @@ type end func(tr *trio)
 func killed(tr *trio) {
 	tr.primary.Kill9()
 	tr.load.Kill()
+}
+
+// killedLongAgo: the receiver waits as long as it ever does between two tries.
+func killedLongAgo(tr *trio) {
+	tr.t.Helper()
+	const failure = "trying again until it works"
+	before := len(tr.receiver.logged(failure))
+	killed(tr)
+	pgtest.Eventually(tr.t, patience, func() bool { return len(tr.receiver.logged(failure)) >= before+8 }, "it does not try again")
 }
 
 // switchedOver: in order, after all standbys and the receiver have everything.
