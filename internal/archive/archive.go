@@ -171,7 +171,8 @@ func unlessAbsent(key string, err error) error {
 // OpenSegment opens the plain bytes of a complete segment. They are to be
 // trusted only after io.EOF, which comes after exactly a segment's length and a
 // digest that is right. An error that wraps fs.ErrNotExist says that there is
-// none; [DamagedError] comes at any time. The caller closes the reader.
+// none; [DamagedError] comes at any time. The caller closes the reader. It has a
+// method Digest, which gives that digest after io.EOF.
 func (a *Archive) OpenSegment(ctx context.Context, name segment.Name) (io.ReadCloser, error) {
 	key := a.segmentKey(name)
 	r, err := openObject(ctx, a.store, key, "", int64(a.id.SegmentSize))

@@ -93,6 +93,10 @@ func (r *reader) finish(err error) error {
 	return io.EOF
 }
 
+// Digest is that of the plain bytes. It means something once Read has returned
+// io.EOF.
+func (r *reader) Digest() Digest { return Digest(r.sum.Sum(nil)) }
+
 func (r *reader) damaged(reason string) error { return &DamagedError{Key: r.key, Reason: reason} }
 
 func (r *reader) Close() error {

@@ -24,6 +24,11 @@ func (v *Verifier) continuity(s *survey) {
 			v.found(v.encrypted(o.Key(), n))
 		}
 	}
+	for n := range s.seen {
+		if !s.listing.Has(n) && n.Start(v.id.SegmentSize) >= s.since {
+			v.repeat(s, n, nil)
+		}
+	}
 	for _, key := range s.strangers.foreign {
 		v.notice(Finding{
 			Kind: KindForeign, Object: key, Message: "nothing that this version puts into an archive",

@@ -64,9 +64,10 @@ func (v *Verifier) key(kind archive.Kind, n segment.Name) archive.Object {
 }
 
 // fetch reads an object to its end, through buf, and gives its bytes to use. After
-// a failed try they are given again, from offset 0 on.
-func (v *Verifier) fetch(ctx context.Context, o object, buf []byte, use func(offset int64, p []byte)) error {
-	return v.retry(ctx, func(ctx context.Context, alive func()) error {
+// a failed try they are given again, from offset 0 on. It returns the digest of
+// what was read.
+func (v *Verifier) fetch(ctx context.Context, o object, buf []byte, use func(offset int64, p []byte)) (digest archive.Digest, err error) {
+	err = v.retry(ctx, func(ctx context.Context, alive func()) error {
 		body, err := o.open(ctx)
 		if err != nil {
 			return err
@@ -78,6 +79,9 @@ func (v *Verifier) fetch(ctx context.Context, o object, buf []byte, use func(off
 				use(offset, buf[:n])
 			}
 			if err == io.EOF {
+				if proven, ok := body.(interface{ Digest() archive.Digest }); ok {
+					digest = proven.Digest()
+				}
 				return nil
 			}
 			if err != nil {
@@ -86,6 +90,7 @@ func (v *Verifier) fetch(ctx context.Context, o object, buf []byte, use func(off
 			offset += int64(n)
 		}
 	})
+	return digest, err
 }
 
 // fill reads until buf is full or r ends. io.EOF is only that of r: it is the

@@ -23,6 +23,8 @@ type survey struct {
 	strangers strangers
 	chain     *archive.Chain
 	unread    map[segment.TimelineID]error // histories that the store did not yield
+	digests   map[segment.Name]archive.Digest
+	seen      map[segment.Name][]seen // damage that was seen before
 }
 
 // strangers is what a Listing does not tell of.
@@ -35,7 +37,11 @@ type strangers struct {
 
 // survey lists the archive and reads all but the segments.
 func (v *Verifier) survey(ctx context.Context) (*survey, error) {
-	s := &survey{unread: map[segment.TimelineID]error{}}
+	s := &survey{
+		unread:  map[segment.TimelineID]error{},
+		digests: map[segment.Name]archive.Digest{},
+		seen:    map[segment.Name][]seen{},
+	}
 	err := v.retry(ctx, func(ctx context.Context, alive func()) (err error) {
 		if s.listing, err = v.archive.Listing(ctx); err != nil {
 			return err
@@ -48,8 +54,21 @@ func (v *Verifier) survey(ctx context.Context) (*survey, error) {
 		return nil, fmt.Errorf("list the archive: %w", err)
 	}
 	histories, damaged := v.histories(ctx, s)
-	s.chain = archive.NewChain(s.listing, histories, damaged, nil)
-	s.since = v.id.SegmentSize.Floor(v.options.Since)
+	gaps, err := recall(ctx, v, archive.KindGap, v.archive.Gaps)
+	if err != nil {
+		return nil, fmt.Errorf("read the gaps of the archive: %w", err)
+	}
+	s.chain = archive.NewChain(s.listing, histories, damaged, gaps)
+	if err := v.lookUp(ctx, s); err != nil {
+		return nil, fmt.Errorf("read the index of the archive: %w", err)
+	}
+	marks, err := recall(ctx, v, archive.KindMark, v.archive.Marks)
+	if err != nil {
+		return nil, fmt.Errorf("read the marks of the archive: %w", err)
+	}
+	for _, m := range marks {
+		s.seen[m.Name] = append(s.seen[m.Name], v.seenByReceiver(m))
+	}
 	return s, ctx.Err()
 }
 

@@ -8,6 +8,7 @@ package verify
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -71,6 +72,9 @@ func (v *Verifier) Run(ctx context.Context) (*Report, error) {
 	}
 	v.continuity(s)
 	todo := v.plan(s)
+	if len(todo) == 0 && s.since != 0 {
+		return nil, fmt.Errorf("the archive holds nothing from %s on", s.since)
+	}
 	for _, t := range todo {
 		v.total.Add(t.bytes(v.id.SegmentSize))
 	}

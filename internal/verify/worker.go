@@ -77,8 +77,9 @@ func (w *worker) head(ctx context.Context, o object) (h segment.PageHeader, ok b
 
 // outcome is what became of the reading of one object.
 type outcome struct {
-	err   error  // why it could not be read, or is not what was put
-	wrong string // why it is not the segment that its name says
+	err    error          // why it could not be read, or is not what was put
+	wrong  string         // why it is not the segment that its name says
+	digest archive.Digest // of what it holds, without err
 }
 
 // readSegment reads one object whole. f, if it is not nil, is given what it holds,
@@ -87,7 +88,7 @@ func (w *worker) readSegment(ctx context.Context, o object, h segment.History, f
 	var out outcome
 	start := o.name.Start(w.id.SegmentSize)
 	begun := false
-	out.err = w.fetch(ctx, o, w.buf, func(offset int64, p []byte) {
+	out.digest, out.err = w.fetch(ctx, o, w.buf, func(offset int64, p []byte) {
 		if offset == 0 {
 			out.wrong = w.checkFirst(p, o.name, h)
 			if f != nil {
@@ -146,12 +147,21 @@ func (w *worker) segment(ctx context.Context, n segment.Name, h segment.History,
 	o := w.segmentObject(n)
 	out := w.read(ctx, o, h, f)
 	if w.failed(ctx, o, out) {
+		w.repeat(w.survey, n, nil)
 		return
 	}
 	w.count(func(r *Report) { r.Segments++; r.Bytes += int64(w.id.SegmentSize) })
-	if f != nil && out.wrong == "" {
+	if known, ok := w.survey.digests[n]; ok && known != out.digest {
+		w.found(w.at(KindDamaged, o, fmt.Sprintf("it holds a segment with SHA-256 %s, but the index has %s for it: one of them was replaced", out.digest, known),
+			w.adviceFetch(n)))
+	}
+	if out.wrong != "" {
+		f = nil
+	}
+	if f != nil {
 		w.told(o, f)
 	}
+	w.repeat(w.survey, n, f)
 }
 
 // failed reports what became of the reading of an object. It tells whether the
@@ -204,7 +214,7 @@ func (w *worker) fault(o object, fault segment.Fault) Finding {
 	f := w.at(KindRecord, o, fault.Reason, "")
 	f.LSN = fault.LSN
 	if fault.LSN < o.name.Start(w.id.SegmentSize) {
-		f.Message += "; it began in the segment before, which can be the damaged one"
+		f.Message += "; it began before this segment, and the damage can be anywhere from there on"
 	}
 	f.Advice = fmt.Sprintf("compare the segment with the server's or another copy; recovery past %s on timeline %d is not possible until then",
 		fault.End, uint32(o.name.Timeline))
