@@ -23,23 +23,32 @@ func restoreCommand(bin, args string) string {
 // clients commit rows one by one and remember those whose COMMIT was answered.
 type clients struct {
 	cancel context.CancelFunc
+	pause  time.Duration
 	wg     sync.WaitGroup
 
 	mu           sync.Mutex
 	acknowledged []string // client:number
 }
 
-// startClients begins to commit, with synchronous_commit=on. A client whose
-// connection breaks connects again, for as long as it is not stopped.
+// startClients begins to commit on a server, as fast as it goes; see
+// startClientsOn.
 func startClients(t testing.TB, c *pgtest.Cluster, n int) *clients {
 	t.Helper()
+	return startClientsOn(t, c.ConnString("postgres"), n, 0)
+}
+
+// startClientsOn begins to commit, with synchronous_commit=on and a pause after
+// each commit. A client whose connection breaks connects again, for as long as it
+// is not stopped.
+func startClientsOn(t testing.TB, conninfo string, n int, pause time.Duration) *clients {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	cs := &clients{cancel: cancel}
+	cs := &clients{cancel: cancel, pause: pause}
 	t.Cleanup(cs.stop)
 	for client := range n {
 		name := fmt.Sprintf("%d-%d", time.Now().UnixNano(), client)
 		cs.wg.Go(func() {
-			for i := 0; ctx.Err() == nil; i = cs.commit(ctx, c.ConnString("postgres"), name, i) {
+			for i := 0; ctx.Err() == nil; i = cs.commit(ctx, conninfo, name, i) {
 				select { // not to spin while the server is down
 				case <-ctx.Done():
 				case <-time.After(20 * time.Millisecond):
@@ -69,6 +78,7 @@ func (cs *clients) commit(ctx context.Context, conninfo, client string, i int) i
 		cs.mu.Lock()
 		cs.acknowledged = append(cs.acknowledged, row)
 		cs.mu.Unlock()
+		time.Sleep(cs.pause)
 	}
 	return i
 }
