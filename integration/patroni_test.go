@@ -39,7 +39,7 @@ func TestPatroni(t *testing.T) {
 	load := startClientsOn(t, p.conninfo("postgres")+" dbname=postgres target_session_attrs=read-write", 4, 5*time.Millisecond)
 	load.more(t, 500)
 
-	archived, acknowledged := p.fail(n1, r, load)
+	archived, received, acknowledged := p.fail(n1, r, load)
 	leader := p.newLeader(n2, n3)
 	leader.leads()
 	lost := missing(leader.Cluster, acknowledged)
@@ -82,6 +82,7 @@ func TestPatroni(t *testing.T) {
 	t.Logf("%d rows acknowledged, %d segments of the last leader compared", len(load.rows()), n)
 	p.checkWhole(n1)
 	p.checkRecovered(n1)
+	p.checkAbandoned(received)
 	for _, rec := range r.alarms() {
 		t.Log(strings.TrimSpace(rec.text))
 	}
@@ -91,8 +92,8 @@ func TestPatroni(t *testing.T) {
 // fail kills the leader, with its Patroni, when its standbys are cut off: a
 // complete segment is only in the archive, the rows after it only in walrecv's
 // spool, and the leader has removed WAL that a rewind needs. It returns the rows
-// acknowledged in what was archived, and all.
-func (p *patroni) fail(leader *patroniNode, r *receiver, load *clients) (archived, acknowledged []string) {
+// that were acknowledged in what the archive has, in what walrecv has, and all.
+func (p *patroni) fail(leader *patroniNode, r *receiver, load *clients) (archived, received, acknowledged []string) {
 	p.t.Helper()
 	leader.Exec("checkpoint") // the last one that the new leader will know of
 	emit(leader.Cluster, 40<<10)
@@ -115,9 +116,10 @@ func (p *patroni) fail(leader *patroniNode, r *receiver, load *clients) (archive
 	}, "%s does not appear", sealed)
 	load.more(p.t, 100)
 	leader.Exec("checkpoint")
+	received = load.rows()
 	r.flushed()
 	leader.process.Kill()
-	return archived, load.rows()
+	return archived, received, load.rows()
 }
 
 // checkRewound looks for the segments that pg_rewind has asked the archive for:
@@ -169,22 +171,46 @@ func (p *patroni) checkWhole(leader *patroniNode) {
 	if !ok || len(window.Spans) != 3 || window.Spans[0].Timeline != 1 {
 		p.t.Errorf("the archive can be recovered over %+v, not over three timelines", window.Spans)
 	}
+	code, out, errOut := pgtest.Run(p.t, p.bin, "verify", "--archive", p.archive, "--deep")
+	p.t.Logf("walrecv verify --deep: %d\n%s%s", code, out, errOut)
+	if code != 0 {
+		p.t.Error("the archive is not sound")
+	}
 }
 
-// checkRecovered recovers from the first base backup and the archive alone, and
-// compares all rows with the leader's.
+// checkRecovered recovers to the end, and compares all rows with the leader's.
 func (p *patroni) checkRecovered(leader *patroniNode) {
 	p.t.Helper()
-	n := p.nodes[0].Restore(p.t, p.backup, pgtest.RecoverySignal, map[string]string{"restore_command": p.restoreCommand()})
-	writeFile(p.t, filepath.Join(n.DataDir, "postgresql.conf"), []byte("include 'pgtest.conf'\n"))
-	n.Start()
-	n.WaitFor("select pg_is_in_recovery()", "f", patience)
+	n := p.recover("latest")
 	const all = "select row, md5(filler) from acked order by row"
 	want, got := leader.QueryRows(all), n.QueryRows(all)
 	if !slices.EqualFunc(want, got, slices.Equal) {
 		p.t.Errorf("the archive has %d rows, the leader %d, and they differ", len(got), len(want))
 	}
 	checkHeapAndIndexes(p.t, n)
+}
+
+// checkAbandoned recovers to the end of the first timeline: there are the rows
+// that the failover lost.
+func (p *patroni) checkAbandoned(received []string) {
+	p.t.Helper()
+	n := p.recover("1")
+	if lost := missing(n, received); len(lost) > 0 {
+		p.t.Errorf("%d of %d rows of the old timeline are not in the archive", len(lost), len(received))
+	}
+	checkHeapAndIndexes(p.t, n)
+}
+
+// recover starts from the first base backup and the archive alone.
+func (p *patroni) recover(timeline string) *pgtest.Cluster {
+	p.t.Helper()
+	n := p.nodes[0].Restore(p.t, p.backup, pgtest.RecoverySignal, map[string]string{
+		"restore_command": p.restoreCommand(), "recovery_target_timeline": timeline,
+	})
+	writeFile(p.t, filepath.Join(n.DataDir, "postgresql.conf"), []byte("include 'pgtest.conf'\n"))
+	n.Start()
+	n.WaitFor("select pg_is_in_recovery()", "f", patience)
+	return n
 }
 
 // TestPatroniDocumentation: what is documented is what is tested.
