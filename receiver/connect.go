@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -48,6 +49,7 @@ func Connect(ctx context.Context, c *ConnConfig) (*pgconn.PgConn, error) {
 			}
 		}
 	}
+	c.accept()
 	return nil, combine(failures)
 }
 
@@ -65,9 +67,32 @@ func (c *ConnConfig) connectSQL(ctx context.Context, replication *pgconn.PgConn)
 	return conn, nil
 }
 
+// refuse leaves out the host of a connection until there is no other one that
+// can be connected to. It returns false if all hosts are left out then.
+func (c *ConnConfig) refuse(conn *pgconn.PgConn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h, ok := conn.CustomData()[hostKey].(host); ok {
+		if c.refused == nil {
+			c.refused = map[host]bool{}
+		}
+		c.refused[h] = true
+	}
+	return slices.ContainsFunc(c.hosts, func(h host) bool { return !c.refused[h] })
+}
+
+// accept makes all hosts eligible again.
+func (c *ConnConfig) accept() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused = nil
+}
+
 // order is the order in which the hosts are tried.
 func (c *ConnConfig) order() []host {
-	hosts := append([]host(nil), c.hosts...)
+	c.mu.Lock()
+	hosts := slices.DeleteFunc(slices.Clone(c.hosts), func(h host) bool { return c.refused[h] })
+	c.mu.Unlock()
 	if c.settings["load_balance_hosts"] == "random" {
 		c.options.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
 	}

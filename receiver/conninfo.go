@@ -15,7 +15,7 @@ import (
 
 // defaultConnectTimeout is the limit of one connection attempt where the user
 // set none: libpq would wait for ever, and a receiver that hangs looks healthy.
-const defaultConnectTimeout = 30 * time.Second
+const defaultConnectTimeout = 10 * time.Second
 
 // defaultAppName decides synchronous_standby_names matching, so it must be
 // there and must not be that of another program.
@@ -71,6 +71,7 @@ type ConnConfig struct {
 	log      *slog.Logger
 
 	mu       sync.Mutex
+	refused  map[host]bool // not to be tried for now; see refuse
 	asked    bool
 	password string          // what the operator typed
 	warned   map[string]bool // warnings that were given

@@ -60,6 +60,7 @@ type rig struct {
 	t      *testing.T
 	server *fakepg.Server
 	addr   string
+	others []string // addresses to try after addr
 	fsys   vfs.FS
 	o      receiver.Options
 	wrap   func(receiver.Sink) receiver.Sink
@@ -129,6 +130,11 @@ func (r *rig) conn() *receiver.ConnConfig {
 	r.t.Helper()
 	host, port, err := net.SplitHostPort(r.addr)
 	must(r.t, err)
+	for _, other := range r.others {
+		h, p, err := net.SplitHostPort(other)
+		must(r.t, err)
+		host, port = host+","+h, port+","+p
+	}
 	c, err := receiver.ParseConnInfo(receiver.ConnOptions{
 		Conninfo: fmt.Sprintf("host=%s port=%s user=replicator sslmode=disable", host, port),
 		Getenv:   func(string) string { return "" },

@@ -297,3 +297,41 @@ func TestEndIsAskedForAgain(t *testing.T) {
 	r.halt()
 	r.compare(1, mib, 4*mib+2000)
 }
+
+// An old primary that came back by itself is met before the new one, and is left
+// alone; with no other host there is nothing to wait for.
+func TestStalePrimaryAmongSeveralHosts(t *testing.T) {
+	r := newRig(t, fakepg.Config{End: 3*mib + 104})
+	r.fill(3*mib + 104)
+	r.server.Promote(2, 3*mib+104)
+	r.server.SetEnd(4*mib + 500)
+	r.fill(4*mib + 500)
+	stale := fakepg.New(fakepg.Config{End: 4 * mib, Slots: map[string]fakepg.Slot{"archive": {RestartLSN: mib}}})
+	t.Cleanup(stale.Close)
+	addr, err := stale.Listen()
+	must(t, err)
+	r.addr, r.others = addr, []string{r.addr}
+	r.server.SetEnd(5*mib + 500)
+	r.start()
+	r.flushed(2, 5*mib+500)
+	if !strings.Contains(r.logs.String(), "looking for another host") {
+		t.Error("nothing is said of the stale primary")
+	}
+	r.server.Inject(0, fakepg.Cut())
+	r.server.SetEnd(6*mib + 500)
+	r.flushed(2, 6*mib+500)
+	r.halt()
+	if n := len(stale.Statuses()); n != 0 {
+		t.Errorf("it was streamed from: %d reports", n)
+	}
+	r.others = nil
+	r.start()
+	if err := r.wait(); !errors.Is(err, segment.ErrBranch) {
+		t.Errorf("with no other host: %v", err)
+	}
+	r.others = []string{addr}
+	r.start()
+	if err := r.wait(); !errors.Is(err, segment.ErrBranch) {
+		t.Errorf("with none that would do: %v", err)
+	}
+}

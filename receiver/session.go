@@ -82,8 +82,9 @@ func (s *session) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := s.checkBranch(ctx); err != nil {
-		return err
+		return s.orAnotherHost(err)
 	}
+	s.r.o.Conn.accept()
 	s.warnSettings(ctx)
 	return s.checkSlot(ctx)
 }
@@ -139,6 +140,15 @@ func (s *session) keepHistories(from, to segment.TimelineID) error {
 		}
 	}
 	return nil
+}
+
+// orAnotherHost makes the refusal of a branch one that passes if there are other
+// hosts: an old primary that came back by itself is met before the new one.
+func (s *session) orAnotherHost(err error) error {
+	if !errors.Is(err, segment.ErrBranch) || !s.r.o.Conn.refuse(s.conn) {
+		return err
+	}
+	return errors.New("looking for another host: " + err.Error()) // no longer what ends a receiver
 }
 
 // checkBranch refuses a server whose WAL does not continue what is held.
