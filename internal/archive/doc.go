@@ -9,6 +9,10 @@
 // bytes. So the digest of an object can be had without reading it, and every
 // object can be read without this program.
 //
+// The trailer of a segment also says what stands in it ([segment.Summary]), and
+// index objects say it of many segments at a time: see [Archive.Infos]. The index
+// is a cache that can be lost.
+//
 // No object is ever rewritten. Putting the same content again is success, putting
 // another one under a taken key is a [ConflictError]: two servers, a clone, or a
 // second archiver write into one archive.

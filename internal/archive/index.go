@@ -167,11 +167,11 @@ func (a *Archive) readIndex(ctx context.Context, o Object) ([]SegmentInfo, error
 		return nil, err
 	}
 	defer r.Close()
-	text, err := io.ReadAll(r)
-	if err != nil {
+	text := bytes.NewBuffer(make([]byte, 0, t.Size+bytes.MinRead))
+	if _, err := text.ReadFrom(r); err != nil {
 		return nil, err
 	}
-	infos, err := decodeIndex(text, o, a.id.SegmentSize)
+	infos, err := decodeIndex(text.Bytes(), o, a.id.SegmentSize)
 	if err != nil {
 		return nil, &DamagedError{Key: key, Reason: err.Error()}
 	}

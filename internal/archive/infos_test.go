@@ -40,6 +40,9 @@ func randomInfo(rng *rand.Rand, n segment.Name) SegmentInfo {
 	}
 	if info.Known {
 		info.Summary = randomSummary(rng, n)
+		if rng.IntN(50) > 0 {
+			info.Summary.RestorePoints = nil
+		}
 	}
 	return info
 }
