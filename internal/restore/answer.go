@@ -75,7 +75,9 @@ func judge(err error) finding {
 	case errors.As(err, &format):
 		return finding{misconfigured, err}
 	case errors.As(err, &corrupt), errors.As(err, &coded), errors.As(err, &object),
-		errors.Is(err, archive.ErrEncrypted):
+		errors.Is(err, archive.ErrEncrypted),
+		// An identity that is not that of its place.
+		errors.Is(err, segment.ErrWrongCluster):
 		return finding{damaged, err}
 	}
 	return finding{unknown, err}

@@ -35,6 +35,11 @@
 // was told to stay on a timeline, and streams from a primary that has left it,
 // gets the histories from there all the same: it is given nothing beyond the fork.
 //
+// A history file has no digest, and one with a wrong position takes the server to
+// another branch. So it is delivered only if no WAL of its timeline lies before its
+// fork, and if it goes on where its parent's ends; otherwise it counts as damage.
+// That cannot tell anything about a timeline that has no WAL in any place yet.
+//
 // # Partials
 //
 // A partial is delivered with zeros behind its WAL. Its WAL ends at the last byte

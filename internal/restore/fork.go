@@ -44,6 +44,8 @@ type holdings interface {
 	// Timelines are those of which anything is there.
 	Timelines() []segment.TimelineID
 	HasHistory(segment.TimelineID) bool
+	// Has tells whether a segment is there, complete.
+	Has(segment.Name) bool
 	// After tells whether a later segment of the same timeline is there,
 	// complete or not.
 	After(segment.Name) bool
@@ -68,6 +70,10 @@ func (e everything) timelines(t segment.TimelineID) []segment.TimelineID {
 
 func (e everything) hasHistory(t segment.TimelineID) bool {
 	return slices.ContainsFunc(e, func(h holdings) bool { return h.HasHistory(t) })
+}
+
+func (e everything) hasSegment(n segment.Name) bool {
+	return slices.ContainsFunc(e, func(h holdings) bool { return h.Has(n) })
 }
 
 func (e everything) after(n segment.Name) bool {

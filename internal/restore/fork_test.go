@@ -83,6 +83,8 @@ func (f fakeHoldings) Timelines() []segment.TimelineID {
 
 func (f fakeHoldings) HasHistory(t segment.TimelineID) bool { return slices.Contains(f.histories, t) }
 
+func (f fakeHoldings) Has(n segment.Name) bool { return f.last[n.Timeline] == n.Number }
+
 func (f fakeHoldings) After(n segment.Name) bool { return f.last[n.Timeline] > n.Number }
 
 func TestOwed(t *testing.T) {

@@ -66,25 +66,44 @@ func (c *call) settleAll(a *attempt, n segment.Name, limit segment.LSN) (segment
 // settleHistories looks again for the noted histories. One that is absent is
 // forgotten. One that is there limits what is delivered of its ancestors, as if
 // it were in pg_wal already, where it will be when PostgreSQL asks for it again.
+// So do those of later timelines: PostgreSQL has not asked for them, since it
+// goes from one to the next.
 func (c *call) settleHistories(a *attempt, n segment.Name, limit segment.LSN) (segment.LSN, finding) {
 	for _, timeline := range c.note.histories() {
-		data, f := c.searchHistory(a, timeline)
+		_, f := c.searchHistory(a, timeline)
 		switch f.verdict {
 		case absent:
 			c.note.settle(segment.HistoryName(timeline))
 		case delivered:
-			h, err := parseHistory(timeline, data)
-			if err != nil {
-				return 0, judge(err)
+			if timeline <= n.Timeline {
+				continue // no descendant
 			}
-			if _, end, ok := h.Bounds(n.Timeline); ok && timeline != n.Timeline {
-				limit = min(limit, end)
+			lowest, f := c.lowestFork(a, n)
+			if f.err != nil {
+				return 0, f
 			}
+			limit = min(limit, lowest)
 		default:
 			return 0, judge(problemf(unknown, "%s must be found out first: %w", segment.HistoryName(timeline), f.err))
 		}
 	}
 	return limit, finding{}
+}
+
+// lowestFork is the first place at which any later timeline has left that of
+// segment n, or MaxLSN.
+func (c *call) lowestFork(a *attempt, n segment.Name) (segment.LSN, finding) {
+	var t troubles
+	lowest := segment.MaxLSN
+	for _, h := range c.descent(a, n.Timeline, c.held(a, &t), &t) {
+		if _, end, ok := h.Bounds(n.Timeline); ok {
+			lowest = min(lowest, end)
+		}
+	}
+	if t.any() {
+		return 0, t.worst
+	}
+	return lowest, finding{}
 }
 
 // settleSegments looks again for the noted segments that come before n. local are

@@ -1,6 +1,11 @@
 package restore
 
-import "github.com/walrecv/walrecv/segment"
+import (
+	"context"
+	"slices"
+
+	"github.com/walrecv/walrecv/segment"
+)
 
 // lookHistory is one look for a history file. On delivered it is in its place.
 func (c *call) lookHistory(a *attempt) finding {
@@ -33,7 +38,7 @@ func (c *call) searchHistory(a *attempt, timeline segment.TimelineID) ([]byte, f
 	for range 2 {
 		data, err := c.history(a, timeline, &t)
 		if err == nil {
-			return data, finding{verdict: delivered}
+			return data, c.credible(a, timeline, data)
 		}
 		if t.any() {
 			return nil, t.worst
@@ -66,4 +71,63 @@ func (c *call) searchHistory(a *attempt, timeline segment.TimelineID) ([]byte, f
 func (c *call) knowsLater(t segment.TimelineID) (bool, error) {
 	l, err := c.dir.histories(t)
 	return len(l.sound) > 0, err
+}
+
+// credible checks a history that was found against what else is there: it has no
+// digest, and one that is wrong takes the server to another branch. No WAL of a
+// timeline lies before its fork, and its history goes on where its parent's ends.
+// It is delivered if nothing speaks against it.
+func (c *call) credible(a *attempt, timeline segment.TimelineID, data []byte) finding {
+	h, err := parseHistory(timeline, data)
+	if err != nil {
+		return judge(err)
+	}
+	var t troubles
+	last := len(h.Entries) - 1
+	parent, fork := h.Entries[last].Timeline, h.Entries[last].End
+	if number, ok := c.first(a, timeline, &t); ok && number < c.size.Number(fork) {
+		t.add(finding{damaged, problemf(damaged, "it says that timeline %d begins at %s, but there is WAL of it before: segment %s",
+			uint32(timeline), fork, segment.Name{Timeline: timeline, Number: number}.Format(c.size))})
+	}
+	if parent > 1 && !t.any() {
+		data, err := c.history(a, parent, &t)
+		if err == nil && !continues(h, parent, data) {
+			t.add(finding{damaged, problemf(damaged, "it does not go on where %s ends", segment.HistoryName(parent))})
+		}
+	}
+	if t.any() {
+		return t.worst
+	}
+	return finding{verdict: delivered}
+}
+
+// continues tells whether a history begins with all that its parent's says.
+func continues(h segment.History, parent segment.TimelineID, data []byte) bool {
+	p, err := parseHistory(parent, data)
+	return err == nil && slices.EqualFunc(p.Entries, h.Entries[:len(h.Entries)-1], func(x, y segment.HistoryEntry) bool {
+		return x.Timeline == y.Timeline && x.End == y.End
+	})
+}
+
+// first is the lowest number of a segment of which any place has anything.
+func (c *call) first(a *attempt, timeline segment.TimelineID, t *troubles) (lowest uint64, any bool) {
+	for _, p := range c.places {
+		src, err := c.source(a, p)
+		var number uint64
+		var ok bool
+		if err == nil {
+			number, err = within(a, func(ctx context.Context) (n uint64, err error) {
+				n, ok, err = src.first(ctx, timeline)
+				return n, err
+			})
+		}
+		if err != nil {
+			t.add(c.troubled(p, err))
+			continue
+		}
+		if ok && (!any || number < lowest) {
+			lowest, any = number, true
+		}
+	}
+	return lowest, any
 }

@@ -67,6 +67,10 @@ func (c *call) searchSegment(a *attempt, n segment.Name, cut int64) finding {
 	}
 	held := c.held(a, &t)
 	histories := c.descent(a, n.Timeline, held, &t)
+	if held.hasSegment(n) || tail.gone != "" {
+		// It came a moment ago, or its name is all that is left of it.
+		t.add(finding{unknown, problemf(unknown, "it was listed, but is not there")})
+	}
 	if t.any() {
 		return t.worst
 	}
@@ -111,6 +115,7 @@ type tail struct {
 	cut  int64
 	best *staged // nil if there is none with any WAL
 	slot int     // of best
+	gone string  // a partial that was listed and was not there when it was opened
 }
 
 func (l *tail) discard() {
@@ -121,7 +126,7 @@ func (l *tail) discard() {
 }
 
 // gather takes the partials one after the other and keeps the best. One that is
-// gone was sealed meanwhile.
+// gone was sealed meanwhile, or cannot be had.
 func (l *tail) gather(a *attempt, partials []partial, t *troubles) {
 	for _, p := range partials {
 		next := 1 - l.slot
@@ -133,7 +138,11 @@ func (l *tail) gather(a *attempt, partials []partial, t *troubles) {
 		if err == nil {
 			err = l.compare(a, s, next, t)
 		}
-		if err != nil && !isAbsent(err) {
+		switch {
+		case err == nil:
+		case isAbsent(err):
+			l.gone = p.where
+		default:
 			t.add(judge(err))
 		}
 	}

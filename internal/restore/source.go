@@ -19,6 +19,10 @@ type source interface {
 	// history reads a history file. What it returns has been parsed.
 	history(ctx context.Context, t segment.TimelineID) ([]byte, error)
 
+	// first is the lowest number of a segment of which anything is there, on a
+	// timeline. ok is false if nothing is.
+	first(ctx context.Context, t segment.TimelineID) (number uint64, ok bool, err error)
+
 	// holdings lists what there is, by name.
 	holdings(ctx context.Context) (holdings, error)
 }

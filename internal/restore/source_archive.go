@@ -48,6 +48,11 @@ func (s *archiveSource) history(ctx context.Context, t segment.TimelineID) ([]by
 	return data, soundHistory(s.where, t, data)
 }
 
+func (s *archiveSource) first(ctx context.Context, t segment.TimelineID) (uint64, bool, error) {
+	n, ok, err := s.archive.First(ctx, t)
+	return n.Number, ok, err
+}
+
 func (s *archiveSource) holdings(ctx context.Context) (holdings, error) {
 	return s.archive.Listing(ctx)
 }

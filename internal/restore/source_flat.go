@@ -124,6 +124,16 @@ func (s *flat) holdings(ctx context.Context) (holdings, error) {
 	return held, err
 }
 
+func (s *flat) first(ctx context.Context, t segment.TimelineID) (number uint64, ok bool, err error) {
+	err = listFlat(ctx, s.store, func(f flatName) {
+		n, err := segment.ParseName(f.base, s.size)
+		if err == nil && n.Timeline == t && (!ok || n.Number < number) {
+			number, ok = n.Number, true
+		}
+	})
+	return number, ok, err
+}
+
 // open opens a file of the directory as the plain bytes of a segment.
 func (s *flat) open(ctx context.Context, name string, m codec.Method) (*stream, error) {
 	stored, info, err := s.store.Open(ctx, name)
@@ -246,6 +256,7 @@ type flatTimeline struct {
 	history bool
 	any     bool   // a segment or a partial is there
 	highest uint64 // number of the last one
+	sealed  map[uint64]bool
 }
 
 var _ holdings = flatHoldings{}
@@ -261,11 +272,14 @@ func (h flatHoldings) add(f flatName, size segment.Size) {
 	}
 	t := h.timeline(n.Timeline)
 	t.any, t.highest = true, max(t.highest, n.Number)
+	if !f.partial {
+		t.sealed[n.Number] = true
+	}
 }
 
 func (h flatHoldings) timeline(t segment.TimelineID) *flatTimeline {
 	if h[t] == nil {
-		h[t] = &flatTimeline{}
+		h[t] = &flatTimeline{sealed: map[uint64]bool{}}
 	}
 	return h[t]
 }
@@ -273,6 +287,11 @@ func (h flatHoldings) timeline(t segment.TimelineID) *flatTimeline {
 func (h flatHoldings) Timelines() []segment.TimelineID { return slices.Sorted(maps.Keys(h)) }
 
 func (h flatHoldings) HasHistory(t segment.TimelineID) bool { return h[t] != nil && h[t].history }
+
+func (h flatHoldings) Has(n segment.Name) bool {
+	t := h[n.Timeline]
+	return t != nil && t.sealed[n.Number]
+}
 
 func (h flatHoldings) After(n segment.Name) bool {
 	t := h[n.Timeline]

@@ -51,6 +51,8 @@ type world struct {
 	archiveHook func(storagetest.Request) storagetest.Fault
 	spoolHook   func(vfs.Op) error
 	localHook   func(vfs.Op) error
+
+	asked func(file string, code int) // after every call
 }
 
 // newWorld has a data directory in the given mode and an empty archive of its
@@ -199,6 +201,9 @@ func (w *world) ask(file string) Answer {
 	}
 	a := Run(w.t.Context(), o)
 	w.checkAnswer(a, target)
+	if w.asked != nil {
+		w.asked(file, a.Code)
+	}
 	return a
 }
 
