@@ -253,7 +253,7 @@ func TestMonitorReady(t *testing.T) {
 	}
 	pgtest.Give(t, archive)
 	r.start()
-	r.becomes("/readyz", http.StatusServiceUnavailable, "the archive has not answered for ")
+	r.becomes("/readyz", http.StatusServiceUnavailable, "the archive was not reached yet, for ")
 	remove(t, archive)
 	rename(t, archive+".away", archive)
 	r.becomes("/readyz", http.StatusOK, "ready: streaming\n")
@@ -300,4 +300,25 @@ func TestMonitorAddressInUse(t *testing.T) {
 	if got := c.Query("select count(*) from pg_replication_slots"); got != "0" {
 		t.Errorf("%s slots were made", got)
 	}
+}
+
+// A gap that was accepted is reported, by the next receiver too.
+func TestMonitorGap(t *testing.T) {
+	t.Parallel()
+	c := smallWith(t, pgtest.Options{Major: 15, Settings: forgetful()})
+	archive := newDir(t)
+	r := watched(archiver(t, c, newDir(t), archive)).start()
+	emit(c, 1500)
+	r.flushed()
+	r.metricBecomes("gaps", is(0))
+	r.stop()
+	dropSlot(c, "walrecv")
+	forget(c)
+	consents := watched(archiver(t, c, r.spool, archive), "--accept-gap").start()
+	consents.metricBecomes("gaps", is(1))
+	consents.metricBecomes(`uploads_total{kind="gap",result="ok"}`, is(1))
+	consents.stop()
+	r.start()
+	r.metricBecomes("gaps", is(1))
+	r.stop()
 }

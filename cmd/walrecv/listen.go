@@ -154,7 +154,7 @@ func (w *watch) noting(k receiver.Keeper, spool *segment.Spool) receiver.Keeper 
 	return &gapKeeper{k, spool, &w.gaps}
 }
 
-// state never blocks: what is slow to find out is not waited for.
+// state takes locks for a moment only: what needs the disk comes from monitor.Cached.
 func (w *watch) state() monitor.State {
 	p := w.receiver.Progress()
 	s := monitor.State{

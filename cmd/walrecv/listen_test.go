@@ -8,6 +8,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/walrecv/walrecv/receiver"
+	"github.com/walrecv/walrecv/segment"
 )
 
 func TestListen(t *testing.T) {
@@ -44,5 +47,36 @@ func TestNoWatch(t *testing.T) {
 	w.serve(nil, nil, nothing{})()
 	if w.onSync() != nil || w.onUpload() != nil || w.noting(nil, nil) != nil || w.metered(nil) != nil {
 		t.Error("somebody is told")
+	}
+}
+
+// What is sealed on an ancestor counts up to where that was left, and what lies on
+// another branch not at all.
+func TestOnTimeline(t *testing.T) {
+	history := segment.History{Timeline: 5, Entries: []segment.HistoryEntry{{Timeline: 1, End: 100}, {Timeline: 3, End: 200}}}
+	known := true
+	w := &watch{history: func() (segment.History, bool) { return history, known }}
+	for _, c := range []struct {
+		live segment.TimelineID
+		at   segment.Position
+		want segment.LSN
+	}{
+		{5, segment.Position{Timeline: 5, LSN: 250}, 250},
+		{5, segment.Position{Timeline: 5, LSN: 400}, 300}, // flushed is noted after it is sealed
+		{5, segment.Position{Timeline: 3, LSN: 150}, 150},
+		{5, segment.Position{Timeline: 3, LSN: 220}, 200},
+		{5, segment.Position{Timeline: 1, LSN: 350}, 100},
+		{5, segment.Position{Timeline: 4, LSN: 150}, 0},
+		{6, segment.Position{Timeline: 5, LSN: 250}, 0}, // the history is not the one of now
+		{6, segment.Position{Timeline: 6, LSN: 250}, 250},
+	} {
+		p := receiver.Progress{Timeline: c.live, Flushed: 300}
+		if got := w.onTimeline(p, c.at); got != c.want {
+			t.Errorf("%v, on timeline %d: %d, want %d", c.at, c.live, got, c.want)
+		}
+	}
+	known = false
+	if got := w.onTimeline(receiver.Progress{Timeline: 5, Flushed: 300}, segment.Position{Timeline: 3, LSN: 150}); got != 0 {
+		t.Errorf("without a history: %d", got)
 	}
 }

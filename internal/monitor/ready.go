@@ -71,7 +71,7 @@ func (m *Monitor) streamingStatus(s State, flushedLag float64, now time.Time) (s
 func archivingStatus(s State, waits time.Duration) string {
 	switch {
 	case !s.ArchiveReached:
-		return fmt.Sprintf("the archive has not answered for %s", about(waits))
+		return fmt.Sprintf("the archive was not reached yet, for %s", about(waits))
 	case s.OldestUnarchived.IsZero():
 		return ""
 	}

@@ -64,9 +64,9 @@ func TestReadyArchiving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, f := newMonitor(true, State{Streaming: true})
 		watch(t, m)
-		expectReady(t, m, 200, "ready: streaming\nthe archive has not answered for 0s")
+		expectReady(t, m, 200, "ready: streaming\nthe archive was not reached yet, for 0s")
 		time.Sleep(61 * time.Second)
-		expectReady(t, m, 503, "not ready: streaming\nthe archive has not answered for 1m1s")
+		expectReady(t, m, 503, "not ready: streaming\nthe archive was not reached yet, for 1m1s")
 		f.set(func(s *State) { s.ArchiveReached = true })
 		expectReady(t, m, 200, "ready: streaming")
 		f.set(func(s *State) { s.OldestUnarchived = time.Now() })
