@@ -237,7 +237,8 @@ func (r *recording) world(t testing.TB, keep func(segment.Name) bool) *world {
 func (w *world) clone(t testing.TB) *world {
 	c := &world{t: t, id: w.id, store: storagetest.NewMem()}
 	for _, key := range w.store.Keys() {
-		c.store.Set(key, w.get(key))
+		data, _ := w.store.Get(key)
+		c.store.Set(key, data)
 	}
 	return c
 }
