@@ -10,7 +10,7 @@ import (
 )
 
 // Report is what an archive holds of one cluster. Its JSON is described in
-// docs/format.md; lists are never null, and what has no value is left out.
+// docs/status.md; lists are never null, and what has no value is left out.
 type Report struct {
 	Archive       string         `json:"archive"` // where it is
 	SystemID      string         `json:"system_identifier"`
