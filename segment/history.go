@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -32,8 +33,10 @@ type HistoryEntry struct {
 }
 
 // ParseHistory reads the contents of timeline t's history file. The timelines
-// in it must increase and be below t, and their ends must not go back. A
-// timeline above 1 must have an ancestor: an empty file is what a crash or a
+// in it must increase and be below t. An end that lies behind a later one is
+// moved there: PostgreSQL writes such files where a recovery to a point before
+// the fork of its target timeline branched off, and reads them as if nothing was
+// taken from the timelines in between. A timeline above 1 must have an ancestor: an empty file is what a crash or a
 // full disk leaves, and taking it for a history would cut off the past.
 func ParseHistory(t TimelineID, data []byte) (History, error) {
 	h := History{Timeline: t}
@@ -63,6 +66,19 @@ func (h History) Bounds(t TimelineID) (begin, end LSN, ok bool) {
 func (h History) Contains(t TimelineID) bool {
 	_, _, ok := h.Bounds(t)
 	return ok
+}
+
+// Continues tells whether the history agrees with that of one of its ancestors
+// about all that came before it.
+func (h History) Continues(ancestor History) bool {
+	i := slices.IndexFunc(h.Entries, func(e HistoryEntry) bool { return e.Timeline == ancestor.Timeline })
+	if i < 0 {
+		return false
+	}
+	left := h.Entries[i].End // which may be before the ancestor began
+	return slices.EqualFunc(h.Entries[:i], ancestor.Entries, func(ours, theirs HistoryEntry) bool {
+		return ours.Timeline == theirs.Timeline && ours.End == min(theirs.End, left)
+	})
 }
 
 // TimelineAt is the timeline that the byte at l was written on. The byte at a
@@ -122,6 +138,9 @@ func (h *History) parse(data []byte) error {
 	if len(h.Entries) == 0 && h.Timeline > 1 {
 		return errors.New("it names no ancestor")
 	}
+	for i := len(h.Entries) - 2; i >= 0; i-- {
+		h.Entries[i].End = min(h.Entries[i].End, h.Entries[i+1].End)
+	}
 	return nil
 }
 
@@ -138,9 +157,6 @@ func (h *History) add(line string) error {
 		before := h.Entries[last]
 		if e.Timeline <= before.Timeline {
 			return fmt.Errorf("timeline %d comes after %d", uint32(e.Timeline), uint32(before.Timeline))
-		}
-		if e.End < before.End {
-			return fmt.Errorf("timeline %d ends at %s, before its parent did at %s", uint32(e.Timeline), e.End, before.End)
 		}
 	}
 	h.Entries = append(h.Entries, e)

@@ -64,7 +64,6 @@ func TestParseHistoryRefuses(t *testing.T) {
 		"later timeline":       {2, "3\t0/10\tx\n", "timeline 3 is not below"},
 		"falling timelines":    {4, "2\t0/10\tx\n1\t0/20\ty\n", "timeline 1 comes after 2"},
 		"equal timelines":      {4, "2\t0/10\tx\n2\t0/20\ty\n", "timeline 2 comes after 2"},
-		"falling positions":    {4, "1\t0/20\tx\n2\t0/10\ty\n", "ends at 0/10, before"},
 		"entry for timeline 0": {2, "0\t0/10\tx\n", `"0" is not a timeline`},
 		"timeline too great":   {2, "4294967297\t0/10\tx\n", "is not a timeline"},
 		"timeline far too big": {2, "18446744073709551617\t0/10\tx\n", "is not a timeline"},
@@ -89,6 +88,56 @@ func TestParseHistoryRefuses(t *testing.T) {
 		if len(got.Entries) != 0 {
 			t.Errorf("%s: entries came with the error: %+v", name, got)
 		}
+	}
+}
+
+// PostgreSQL 15 wrote this one: timeline 2 left 1 at 0/C001E0, and a recovery to
+// 0/C00138 on the way to timeline 2 branched off as timeline 3.
+func TestHistoryOfARecoveryToBeforeItsFork(t *testing.T) {
+	two, err := segment.ParseHistory(2, []byte("1\t0/C001E0\tno recovery target specified\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	three, err := segment.ParseHistory(3, []byte("1\t0/C001E0\tno recovery target specified\n\n2\t0/C00138\tat restore point \"target\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const at = segment.LSN(0xC00138)
+	for _, timeline := range []segment.TimelineID{1, 2} {
+		if _, end, ok := three.Bounds(timeline); end != at || !ok {
+			t.Errorf("timeline %d ends at %s, %v; want %s", timeline, end, ok, at)
+		}
+	}
+	if a, b := three.TimelineAt(at-1), three.TimelineAt(at); a != 1 || b != 3 {
+		t.Errorf("timelines %d and %d around the fork, want 1 and 3", a, b)
+	}
+	if !three.Continues(two) {
+		t.Error("it does not go on where timeline 2's history ends")
+	}
+}
+
+func TestContinues(t *testing.T) {
+	parse := func(timeline segment.TimelineID, text string) segment.History {
+		h, err := segment.ParseHistory(timeline, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	h := parse(4, "1\t0/10\tx\n2\t0/20\ty\n3\t0/30\tz\n")
+	for text, want := range map[string]bool{
+		"1\t0/10\tx\n2\t0/20\tother words\n": true,
+		"1\t0/11\tx\n2\t0/20\ty\n":           false,
+		"1\t0/10\tx\n2\t0/21\ty\n":           false,
+		"1\t0/10\tx\n":                       false,
+		"2\t0/20\ty\n":                       false,
+	} {
+		if got := h.Continues(parse(3, text)); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+	if !h.Continues(segment.History{Timeline: 1}) || h.Continues(segment.History{Timeline: 5}) {
+		t.Error("timeline 1 has no ancestors, and 5 is none")
 	}
 }
 

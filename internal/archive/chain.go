@@ -129,12 +129,12 @@ func derive(t segment.TimelineID, histories map[segment.TimelineID]segment.Histo
 // contradiction compares a history with those of its ancestors, and with the WAL
 // of its timeline.
 func (c *Chain) contradiction(h segment.History, ranges []Range) error {
-	for i, e := range h.Entries {
+	for _, e := range h.Entries {
 		ancestor := c.Branch(e.Timeline)
 		if ancestor == nil || e.Timeline > 1 && len(ancestor.History.Entries) == 0 {
 			continue // nothing is known of it
 		}
-		if !slices.EqualFunc(h.Entries[:i], ancestor.History.Entries, sameEntry) {
+		if !h.Continues(segment.History{Timeline: e.Timeline, Entries: ancestor.History.Entries}) {
 			return fmt.Errorf("its history contradicts that of timeline %d", uint32(e.Timeline))
 		}
 	}
@@ -144,8 +144,6 @@ func (c *Chain) contradiction(h segment.History, ranges []Range) error {
 	}
 	return nil
 }
-
-func sameEntry(a, b segment.HistoryEntry) bool { return a.Timeline == b.Timeline && a.End == b.End }
 
 // Branch is a timeline, nil if it is not there.
 func (c *Chain) Branch(t segment.TimelineID) *Branch {
