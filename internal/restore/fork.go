@@ -21,12 +21,13 @@ func forkLimit(t segment.TimelineID, local localHistories) (segment.LSN, error) 
 	limit, goal := segment.MaxLSN, segment.History{}
 	for _, h := range local.sound {
 		_, end, ok := h.Bounds(t)
+		_, left, common := goal.Bounds(h.Timeline)
 		switch {
 		case !ok:
 			continue
 		case goal.Timeline == 0:
 			goal, limit = h, end
-		case goal.Contains(h.Timeline) && end != limit:
+		case common && min(end, left) != limit:
 			return 0, problemf(damaged, "the histories of timelines %d and %d in pg_wal disagree: timeline %d ends at %s or at %s",
 				uint32(h.Timeline), uint32(goal.Timeline), uint32(t), end, limit)
 		}

@@ -42,6 +42,8 @@ func TestForkLimit(t *testing.T) {
 		{name: "newer sibling forks later", asked: 1, histories: []segment.History{h(2, 1, a), h(3, 1, c)}, want: c},
 		{name: "newer sibling forks earlier", asked: 1, histories: []segment.History{h(3, 1, a), h(2, 1, c)}, want: a},
 		{name: "newest has nothing to do with it", asked: 2, histories: []segment.History{h(3, 1, a, 2, b), h(4, 1, a)}, want: b},
+		{name: "goal leaves its parent before that began", asked: 1, histories: []segment.History{h(2, 1, b), h(3, 1, b, 2, a)}, want: a},
+		{name: "and so the parent", asked: 2, histories: []segment.History{h(3, 1, b, 2, a)}, want: a},
 		{name: "contradiction", asked: 1, histories: []segment.History{h(2, 1, a), h(3, 1, b, 2, c)}, damaged: true},
 		{name: "newest is broken", asked: 1, histories: []segment.History{h(2, 1, a)}, broken: []segment.TimelineID{3}, damaged: true},
 		{name: "only a broken one", asked: 1, broken: []segment.TimelineID{2}, damaged: true},

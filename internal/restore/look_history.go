@@ -2,7 +2,6 @@ package restore
 
 import (
 	"context"
-	"slices"
 
 	"github.com/walrecv/walrecv/segment"
 )
@@ -91,7 +90,11 @@ func (c *call) credible(a *attempt, timeline segment.TimelineID, data []byte) fi
 	}
 	if parent > 1 && !t.any() {
 		data, err := c.history(a, parent, &t)
-		if err == nil && !continues(h, parent, data) {
+		var p segment.History
+		if err == nil {
+			p, err = parseHistory(parent, data)
+		}
+		if err == nil && !h.Continues(p) {
 			t.add(finding{damaged, problemf(damaged, "it does not go on where %s ends", segment.HistoryName(parent))})
 		}
 	}
@@ -99,14 +102,6 @@ func (c *call) credible(a *attempt, timeline segment.TimelineID, data []byte) fi
 		return t.worst
 	}
 	return finding{verdict: delivered}
-}
-
-// continues tells whether a history begins with all that its parent's says.
-func continues(h segment.History, parent segment.TimelineID, data []byte) bool {
-	p, err := parseHistory(parent, data)
-	return err == nil && slices.EqualFunc(p.Entries, h.Entries[:len(h.Entries)-1], func(x, y segment.HistoryEntry) bool {
-		return x.Timeline == y.Timeline && x.End == y.End
-	})
 }
 
 // first is the lowest number of a segment of which any place has anything.
