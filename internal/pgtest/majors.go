@@ -157,3 +157,14 @@ var moduleRoot = sync.OnceValues(func() (string, error) {
 		dir = parent
 	}
 })
+
+// FewVersions is Versions for tests that take long: only the oldest of them,
+// except in the long form or where WALRECV_TEST_MAJORS asks for others.
+func FewVersions(t testing.TB) []int {
+	t.Helper()
+	majors := Versions(t)
+	if Long() || os.Getenv("WALRECV_TEST_MAJORS") != "" {
+		return majors
+	}
+	return majors[:1]
+}
