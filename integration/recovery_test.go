@@ -28,6 +28,8 @@ import (
 //	039_end_of_wal                not here: tables in segment's tests
 //	043_no_contrecord_switch      TestRecoveryAtAZeroedPage
 //	045_archive_restartpoint      TestRecoveryFromOneArchive
+//
+// and TestRecoveryWithoutOneObject, which is not one of them.
 
 // eachOfFewMajors runs a test that takes long.
 func eachOfFewMajors(t *testing.T, test func(t *testing.T, major int)) {
