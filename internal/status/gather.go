@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 
@@ -46,6 +47,9 @@ func Gather(ctx context.Context, a *archive.Archive, where string) (*Report, err
 	if err := a.Infos(ctx, l, g.segment); err != nil {
 		return nil, err
 	}
+	if g.silent > 0 && g.silent == g.seen {
+		return nil, g.firstSilent
+	}
 	g.finish()
 	return g.report, nil
 }
@@ -62,7 +66,14 @@ type gatherer struct {
 	points  map[segment.Position]bool // restore points that were seen
 
 	firstFaulty, firstUnreadable string // what the first of them is, for people
+
+	seen, silent int   // segments; those of which the store told nothing
+	firstSilent  error // what it said instead
 }
+
+// maxSilent is how many segments may be unreadable for reasons of the store, as a
+// disk has with bad sectors. A store that fails more often is not there.
+const maxSilent = 100
 
 // findings reads what was found out about the WAL, and lays out the timelines.
 func (g *gatherer) findings(ctx context.Context, a *archive.Archive, l *archive.Listing) error {
@@ -149,12 +160,13 @@ func (g *gatherer) segment(info archive.SegmentInfo, err error) error {
 	t := g.timelineOf(info.Name.Timeline)
 	s := &info.Summary
 	t.Segments.Total++
+	g.seen++
 	switch {
 	case err != nil:
 		t.Segments.Unreadable++
 		g.broken[info.Name] = true
 		g.firstUnreadable = cmp.Or(g.firstUnreadable, err.Error())
-		return nil
+		return g.unreadable(err)
 	case info.Known && s.Faults > 0:
 		t.Segments.Faulty++
 		g.broken[info.Name] = true
@@ -166,6 +178,21 @@ func (g *gatherer) segment(info archive.SegmentInfo, err error) error {
 	}
 	if info.Known {
 		g.summary(t, info.Name, s)
+	}
+	return nil
+}
+
+// unreadable gives up on a store that is not there.
+func (g *gatherer) unreadable(err error) error {
+	var damaged *archive.DamagedError
+	if errors.As(err, &damaged) || errors.Is(err, archive.ErrEncrypted) || errors.Is(err, fs.ErrNotExist) {
+		return nil // that is an answer
+	}
+	if g.silent++; g.silent == 1 {
+		g.firstSilent = fmt.Errorf("segments cannot be read: %w", err)
+	}
+	if g.silent > maxSilent {
+		return g.firstSilent
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
@@ -257,30 +258,50 @@ func TestLongTablesAreCut(t *testing.T) {
 	}
 }
 
-// failing fails to list what begins with a prefix.
+// failing fails to list, and to open, what begins with a prefix.
 type failing struct {
 	storage.Store
-	prefix string
+	list, open string // empty: none
 }
 
 var errDown = errors.New("the store is down")
 
 func (f failing) List(ctx context.Context, prefix string, fn func(storage.Info) error) error {
-	if strings.HasPrefix(prefix, f.prefix) {
+	if f.list != "" && strings.HasPrefix(prefix, f.list) {
 		return errDown
 	}
 	return f.Store.List(ctx, prefix, fn)
 }
 
+func (f failing) Open(ctx context.Context, key string) (io.ReadCloser, storage.Info, error) {
+	if f.open != "" && strings.HasPrefix(key, f.open) && strings.HasSuffix(key, ".zst") {
+		return nil, storage.Info{}, errDown
+	}
+	return f.Store.Open(ctx, key)
+}
+
+// TestStoreIsDown: nothing can be listed, or no segment can be read.
 func TestStoreIsDown(t *testing.T) {
 	w := afterFailovers(t)
-	for _, dir := range []string{"wal/", "index/", "gaps/", "marks/"} {
-		a, err := archive.Open(t.Context(), failing{w.store, worldKey(dir)}, worldSystem)
+	stores := map[string]storage.Store{"no segment": failing{Store: w.store, open: worldKey("wal")}}
+	for _, dir := range []string{"wal", "index", "gaps", "marks"} {
+		stores["no list of "+dir] = failing{Store: w.store, list: worldKey(dir)}
+	}
+	many := newWorld(t)
+	many.segments(1, 1, 300)
+	stores["many segments"] = failing{Store: many.store, open: worldKey("wal/00000001/0000000100000000000000")}
+	for what, store := range stores {
+		a, err := archive.Open(t.Context(), store, worldSystem)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if r, err := status.Gather(t.Context(), a, ""); !errors.Is(err, errDown) {
-			t.Errorf("%s cannot be listed: %+v, %v", dir, r, err)
+			t.Errorf("%s: %+v, %v", what, r, err)
 		}
+	}
+	// One sector is bad.
+	r := gather(t, failing{Store: w.store, open: worldKey(segmentKey(2, 7))})
+	if r.Segments.Unreadable != 1 || r.Window.Start != 0x800000 || !strings.Contains(text(t, r), errDown.Error()) {
+		t.Errorf("%+v, %+v", r.Segments, r.Window)
 	}
 }
