@@ -18,6 +18,7 @@ type File struct {
 	Base   string // name of the file in the directory
 	Suffix string // "", or one of CompressedSuffixes
 	Size   int64  // bytes on disk
+	ID     vfs.FileID
 }
 
 // Listing is what a spool directory holds, by what the files are. Files of
@@ -83,7 +84,7 @@ func (l *Listing) add(e vfs.DirEntry, size Size) {
 	if err != nil {
 		return
 	}
-	f := File{Name: name, Base: e.Name, Suffix: suffix, Size: e.Size}
+	f := File{Name: name, Base: e.Name, Suffix: suffix, Size: e.Size, ID: e.ID}
 	switch {
 	case partial && suffix == "":
 		l.Partials = append(l.Partials, f)

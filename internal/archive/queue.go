@@ -2,6 +2,7 @@ package archive
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/walrecv/walrecv/internal/vfs"
@@ -38,6 +39,8 @@ type item struct {
 	kind  itemKind
 	name  segment.Name // has a number only for itemSealed and itemPartial
 	bases []string     // files in the spool that hold it; the first one is read
+
+	file vfs.FileID // of the file that is read, for itemSealed
 
 	// archived is the digest it was archived with, if it was: then it is to be
 	// compared once more before it is removed.
@@ -129,22 +132,21 @@ func planFindings(kind itemKind, bases []string) []item {
 // segment is being streamed again is left out: it must have been found damaged.
 // One of the wrong size is not: it would be a hole that nobody sees.
 func planSealed(l segment.Listing, begun map[segment.Name]bool) []item {
-	files := map[segment.Name][]string{}
+	sealed := map[segment.Name]item{}
 	for _, f := range slices.Concat(l.BadSize, l.Sealed) {
 		if f.Suffix != "" && begun[f.Name] {
 			continue
 		}
-		bases := append(files[f.Name], f.Base)
-		if f.Suffix == "" {
-			bases[0], bases[len(bases)-1] = bases[len(bases)-1], bases[0]
+		i, twice := sealed[f.Name]
+		i.kind, i.name, i.bases = itemSealed, f.Name, append(i.bases, f.Base)
+		if !twice || f.Suffix == "" {
+			last := len(i.bases) - 1
+			i.bases[0], i.bases[last] = i.bases[last], i.bases[0]
+			i.file = f.ID
 		}
-		files[f.Name] = bases
+		sealed[f.Name] = i
 	}
-	items := make([]item, 0, len(files))
-	for name, bases := range files {
-		items = append(items, item{kind: itemSealed, name: name, bases: bases})
-	}
-	return items
+	return slices.Collect(maps.Values(sealed))
 }
 
 // keepers names the complete segments that stay in the spool after they were

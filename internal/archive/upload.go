@@ -84,10 +84,8 @@ func (u *Uploader) retry(ctx context.Context, i item, size int64, try func(conte
 	})
 }
 
-// uploadSealed archives a complete segment. The file may have been replaced while
-// the archive did not answer, or since it was archived: a server that says
-// something else makes the receiver set the old file aside. So it is compared
-// unless it was archived at once.
+// uploadSealed archives a complete segment. If its file may have been replaced,
+// since it was archived or while the archive did not answer, it is compared.
 func (u *Uploader) uploadSealed(ctx context.Context, i item) outcome {
 	o := outcome{}
 	if i.archived != nil {

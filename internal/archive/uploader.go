@@ -43,7 +43,7 @@ type Uploader struct {
 	waiting  waiting
 
 	// Owned by the one goroutine in Run or Drain.
-	done map[itemID]Digest     // archived, and still in the spool; of segments with their digest
+	done map[itemID]archived   // and still in the spool
 	keep map[segment.Name]bool // not to be removed
 	told map[string]bool       // files whose removal failed, and was told of
 }
@@ -88,7 +88,7 @@ func NewUploader(a *Archive, spool Spool, o UploaderOptions, log *slog.Logger) *
 		outage:    outage{log: log},
 		indexer:   newIndexer(a, o.OnUpload, log),
 		waiting:   waiting{since: map[itemID]time.Time{}},
-		done:      map[itemID]Digest{},
+		done:      map[itemID]archived{},
 		told:      map[string]bool{},
 	}
 }

@@ -8,11 +8,21 @@ import (
 	"sync"
 	"time"
 
+	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/segment"
 )
 
+// archived is what was archived of an item: that is remembered for complete
+// segments, which are removed sooner or later. Another file may stand under the
+// name then: a server that says something else makes the receiver set the old one
+// aside.
+type archived struct {
+	digest Digest
+	file   vfs.FileID
+}
+
 // scan looks into the spool. It returns, in order, what is not in flight and
-// either not archived or to be removed.
+// either not archived or perhaps replaced since, and removes what can go.
 func (u *Uploader) scan(flight []job) ([]item, error) {
 	l, err := u.spool.Scan()
 	if err != nil {
@@ -20,15 +30,19 @@ func (u *Uploader) scan(flight []job) ([]item, error) {
 	}
 	items := plan(l, u.archive.id.SegmentSize)
 	u.keep = keepers(items)
-	done := map[itemID]Digest{}
+	done := map[itemID]archived{}
 	var queue, left []item
 	for _, i := range items {
-		if digest, ok := u.done[i.id()]; ok {
-			done[i.id()] = digest
-			if !u.removable(i) {
+		if was, ok := u.done[i.id()]; ok {
+			done[i.id()] = was
+			switch {
+			case !u.removable(i):
+				continue
+			case i.file == was.file:
+				u.remove(i)
 				continue
 			}
-			i.archived = &digest
+			i.archived = &was.digest
 		} else {
 			left = append(left, i)
 		}
@@ -43,7 +57,7 @@ func (u *Uploader) scan(flight []job) ([]item, error) {
 
 // settle takes note that an item is archived, and everything before it.
 func (u *Uploader) settle(i item, o outcome) {
-	u.done[i.id()] = o.digest
+	u.done[i.id()] = archived{o.digest, i.file}
 	u.waiting.over(i)
 	if i.kind != itemSealed {
 		return

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage/storagetest"
 )
@@ -40,7 +41,51 @@ func TestReplacedSegmentIsNotRemoved(t *testing.T) {
 	}
 }
 
-// The same while the archive did not answer.
+// One that was replaced by the same bytes goes as it should, and is not put again.
+func TestSegmentThatWasStreamedAgain(t *testing.T) {
+	r := newRig(t)
+	r.sealed(name(1, 1))
+	store := &putOrder{Mem: r.mem}
+	u := r.uploader(r.disk, store, 1)
+	if err := u.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.replace(name(1, 1), wal(name(1, 1), 2, 0))
+	r.sealed(name(1, 2))
+	if err := u.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.expectLeft(name(1, 2).Format(testSize))
+	if len(store.keys) != 2 {
+		t.Errorf("put %v", store.keys)
+	}
+}
+
+// What was not replaced is not read again.
+func TestSegmentThatStaysIsReadOnce(t *testing.T) {
+	r := newRig(t)
+	r.sealed(name(1, 1))
+	opened := 0
+	fsys := vfs.NewFault(r.disk, func(op vfs.Op) error {
+		if op.Kind == vfs.OpOpenRead && path.Base(op.Name) == name(1, 1).Format(testSize) {
+			opened++
+		}
+		return nil
+	})
+	u := r.uploader(fsys, r.mem, 1)
+	for number := range uint64(2) {
+		if err := u.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.sealed(name(1, number+2))
+	}
+	r.expectLeft(name(1, 2).Format(testSize), name(1, 3).Format(testSize))
+	if opened != 1 {
+		t.Errorf("opened %d times", opened)
+	}
+}
+
+// A file that is replaced while the archive does not answer is not removed.
 func TestSegmentThatIsReplacedDuringAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

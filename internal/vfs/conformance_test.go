@@ -147,6 +147,18 @@ func testPreallocate(t *testing.T, fsys FS, root string) {
 	}
 }
 
+// fileID is the ID of a file as its directory has it.
+func fileID(t *testing.T, fsys FS, name string) FileID {
+	t.Helper()
+	for _, e := range must(fsys.ReadDir(filepath.Dir(name)))(t) {
+		if e.Name == filepath.Base(name) {
+			return e.ID
+		}
+	}
+	t.Fatalf("%s is not listed", name)
+	return FileID{}
+}
+
 func testRename(t *testing.T, fsys FS, root string) {
 	a, b := filepath.Join(root, "a"), filepath.Join(root, "b")
 	dir := filepath.Join(root, "dir")
@@ -159,7 +171,11 @@ func testRename(t *testing.T, fsys FS, root string) {
 
 	old := must(fsys.OpenRead(b))(t)
 	defer old.Close()
+	fresh, stale := fileID(t, fsys, a), fileID(t, fsys, b)
 	check(t, fsys.Rename(a, b))
+	if id := fileID(t, fsys, b); id != fresh || id.Inode == stale.Inode {
+		t.Fatalf("ID %v after a rename of %v to %v", id, fresh, stale)
+	}
 	wantNames(t, fsys, root, "b", "dir")
 	wantContent(t, fsys, b, "new")
 	got := make([]byte, 3)
@@ -222,8 +238,16 @@ func testDirectories(t *testing.T, fsys FS, root string) {
 	put(t, fsys, filepath.Join(dir, "a"), "1")
 	check(t, fsys.Mkdir(filepath.Join(dir, "c"), 0o700))
 	want := []DirEntry{{Name: "a", Size: 1}, {Name: "b", Size: 5}, {Name: "c", Dir: true}}
-	if got := must(fsys.ReadDir(dir))(t); !slices.Equal(got, want) {
+	got := must(fsys.ReadDir(dir))(t)
+	ids := []FileID{got[0].ID, got[1].ID, got[2].ID}
+	for i := range got {
+		got[i].ID = FileID{}
+	}
+	if !slices.Equal(got, want) {
 		t.Fatalf("got %v", got)
+	}
+	if ids[0] == ids[1] || ids[0].Inode == 0 || ids[2] != (FileID{}) {
+		t.Fatalf("IDs %v", ids)
 	}
 	wantErr(t, fsys.Remove(dir), syscall.ENOTEMPTY)
 	check(t, fsys.Remove(filepath.Join(dir, "c")))

@@ -25,6 +25,7 @@ type Mem struct {
 	log      []dirOp // entry operations that no SyncDir has made durable, oldest first
 	capacity int64   // bytes; 0: no limit
 	used     int64   // bytes, whole blocks
+	made     uint64  // files that were ever made
 }
 
 // NewMem returns an empty file system with a root directory and no limit.
@@ -62,10 +63,11 @@ func (m *Mem) Perm(name string) (fs.FileMode, error) {
 func (m *Mem) Create(name string, perm fs.FileMode) (File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	ino := newFile(perm)
+	ino := newFile(perm, m.made+1)
 	if err := m.add(name, ino); err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
+	m.made++
 	return m.open(name, ino, true), nil
 }
 
@@ -195,7 +197,7 @@ func (m *Mem) ReadDir(name string) ([]DirEntry, error) {
 	}
 	entries := make([]DirEntry, 0, len(dir.entries))
 	for base, ino := range dir.entries {
-		entries = append(entries, DirEntry{Name: base, Size: ino.cur.size, Dir: ino.isDir()})
+		entries = append(entries, DirEntry{Name: base, Size: ino.cur.size, Dir: ino.isDir(), ID: FileID{Inode: ino.number}})
 	}
 	slices.SortFunc(entries, func(a, b DirEntry) int { return strings.Compare(a.Name, b.Name) })
 	return entries, nil

@@ -25,7 +25,7 @@ func (m *Mem) CrashClone(rng *rand.Rand) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := crash{rng: rng, kept: m.kept(rng), copies: map[*inode]*inode{}}
-	clone := &Mem{root: c.copy(m.root), capacity: m.capacity}
+	clone := &Mem{root: c.copy(m.root), capacity: m.capacity, made: m.made}
 	clone.recount(clone.root)
 	return clone
 }
@@ -38,7 +38,7 @@ func (m *Mem) KillClone() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	copies := map[*inode]*inode{}
-	clone := &Mem{root: m.root.copyAll(copies), capacity: m.capacity}
+	clone := &Mem{root: m.root.copyAll(copies), capacity: m.capacity, made: m.made}
 	for _, op := range m.log {
 		cloned := make(dirOp, len(op))
 		for i, c := range op {
@@ -168,7 +168,7 @@ func (c *crash) copy(ino *inode) *inode {
 		return done
 	}
 	if !ino.isDir() {
-		left := newFile(ino.perm)
+		left := newFile(ino.perm, ino.number)
 		left.disk = ino.disk
 		if c.rng != nil {
 			left.disk = tear(ino.disk, ino.cur, c.rng)
@@ -255,7 +255,7 @@ func (ino *inode) copyAll(copies map[*inode]*inode) *inode {
 		return done
 	}
 	if !ino.isDir() {
-		c := newFile(ino.perm)
+		c := newFile(ino.perm, ino.number)
 		c.cur, c.disk, c.clean = ino.cur.clone(), ino.disk, ino.clean
 		ino.freeze()
 		copies[ino] = c

@@ -16,7 +16,8 @@ const (
 // inode is a file or a directory, whatever its names. All of it is guarded by
 // the mutex of its Mem.
 type inode struct {
-	perm fs.FileMode
+	perm   fs.FileMode
+	number uint64 // of a file; a clone has the same
 
 	// A directory. durable is what SyncDir has made of its entries.
 	entries, durable map[string]*inode
@@ -42,7 +43,9 @@ type page struct {
 // zeroPage stands for every block that was reserved and not yet written.
 var zeroPage = &page{}
 
-func newFile(perm fs.FileMode) *inode { return &inode{perm: perm, owner: new(owner)} }
+func newFile(perm fs.FileMode, number uint64) *inode {
+	return &inode{perm: perm, number: number, owner: new(owner)}
+}
 
 func newDir(perm fs.FileMode) *inode {
 	return &inode{perm: perm, entries: map[string]*inode{}, durable: map[string]*inode{}}

@@ -122,7 +122,8 @@ func entryAt(fd int, name string) (DirEntry, error) {
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return DirEntry{Name: name, Dir: true}, nil
 	}
-	return DirEntry{Name: name, Size: st.Size}, nil
+	id := FileID{Inode: st.Ino, Modified: unix.TimespecToNsec(st.Mtim)}
+	return DirEntry{Name: name, Size: st.Size, ID: id}, nil
 }
 
 func (osFS) SyncDir(name string) error {

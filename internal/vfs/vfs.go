@@ -94,4 +94,14 @@ type DirEntry struct {
 	Name string
 	Size int64 // bytes; 0 for a directory
 	Dir  bool
+	ID   FileID // zero for a directory
+}
+
+// FileID tells files apart that stand under one name, one after the other: equal
+// IDs of a name mean the same file, not written to in between. A new file can have
+// the number of one that was deleted, so the other one must have had another name
+// or be there still, or else been written at another time.
+type FileID struct {
+	Inode    uint64
+	Modified int64 // in ns since 1970; 0 where there is no clock
 }
