@@ -175,6 +175,26 @@ func TestForeignObjects(t *testing.T) {
 	}
 }
 
+// TestCopiesInFrontOfAFork: the parent's partial and the child's first segment
+// have the same bytes there, and if not, not all is well, whatever each says.
+func TestCopiesInFrontOfAFork(t *testing.T) {
+	r, sound := sample(t)
+	n := segment.Name{Timeline: 1, Number: mib.Number(r.last.Entries[0].End)}
+	other := bytes.Clone(r.partials[n])
+	other[100] ^= 1
+	w := sound.clone(t)
+	w.putPartial(n, other) // another server's, beside the right one
+	got := w.verify(verify.Options{})
+	if len(got.Findings) != 1 || got.Findings[0].Kind != verify.KindHistory || !strings.Contains(got.Findings[0].Message, w.partialKey(n, other)) {
+		t.Errorf("%q", spelled(got.Findings))
+	}
+	behind := bytes.Clone(r.partials[n])
+	behind[mib.Offset(r.last.Entries[0].End)] ^= 1
+	w = sound.clone(t)
+	w.putPartial(n, behind)
+	wantSound(t, w.verify(verify.Options{}))
+}
+
 // TestPartialMustReachTheFork: what a partial holds behind the fork is nobody's
 // business; in front of it there is no recovery to it otherwise.
 func TestPartialMustReachTheFork(t *testing.T) {

@@ -30,7 +30,7 @@ const (
 
 	// stall is how long one step of reading may take before the try counts as
 	// failed.
-	stall = time.Minute
+	stall = 2 * time.Minute
 )
 
 // errStore says that the store was given up.

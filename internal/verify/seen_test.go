@@ -188,36 +188,45 @@ func TestStoreThatFails(t *testing.T) {
 	r, sound := sample(t)
 	bad := sound.key(r.on(1)[3])
 	for what, c := range map[string]struct {
-		fault  func(r storagetest.Request) storagetest.Fault
+		faults func() func(storagetest.Request) storagetest.Fault
 		unread func(*verify.Report) bool
 	}{
-		"now and then": {
-			func(r storagetest.Request) storagetest.Fault {
-				switch {
-				case r.N > 10 && r.N%7 == 0:
-					return storagetest.Fault{Before: storagetest.ErrInjected}
-				case r.N > 10 && r.N%7 == 1 && r.Op == storagetest.OpOpen:
-					return storagetest.Fault{Cut: &storagetest.Cut{At: 3000, Err: io.ErrUnexpectedEOF}}
+		"at first": {
+			func() func(storagetest.Request) storagetest.Fault {
+				asked := map[string]int{}
+				return func(r storagetest.Request) storagetest.Fault {
+					if asked[r.Key]++; !strings.Contains(r.Key, "/wal/") {
+						return storagetest.Fault{}
+					}
+					switch asked[r.Key] {
+					case 1, 2:
+						return storagetest.Fault{Before: storagetest.ErrInjected}
+					case 3:
+						if r.Op == storagetest.OpOpen {
+							return storagetest.Fault{Cut: &storagetest.Cut{At: 3000, Err: io.ErrUnexpectedEOF}}
+						}
+					}
+					return storagetest.Fault{}
 				}
-				return storagetest.Fault{}
 			},
 			func(r *verify.Report) bool { return r.Complete() },
 		},
 		"one object": {
-			func(r storagetest.Request) storagetest.Fault {
-				if r.Key == bad {
-					return storagetest.Fault{Before: storagetest.ErrInjected}
+			func() func(storagetest.Request) storagetest.Fault {
+				return func(r storagetest.Request) storagetest.Fault {
+					if r.Key == bad {
+						return storagetest.Fault{Before: storagetest.ErrInjected}
+					}
+					return storagetest.Fault{}
 				}
-				return storagetest.Fault{}
 			},
 			func(r *verify.Report) bool { return len(r.Unread) == 1 && r.Unread[0].Object == bad },
 		},
 		"gone": {
-			func(r storagetest.Request) storagetest.Fault {
-				if r.N > 40 {
-					return storagetest.Fault{Hang: true}
+			func() func(storagetest.Request) storagetest.Fault {
+				return func(r storagetest.Request) storagetest.Fault {
+					return storagetest.Fault{Hang: r.N > 40}
 				}
-				return storagetest.Fault{}
 			},
 			func(r *verify.Report) bool { return len(r.Unread) > 1 },
 		},
@@ -226,7 +235,7 @@ func TestStoreThatFails(t *testing.T) {
 			for _, deep := range []bool{false, true} {
 				synctest.Test(t, func(t *testing.T) {
 					w := sound.clone(t)
-					got := w.verifyOn(storagetest.NewFaulty(w.store, c.fault), verify.Options{Deep: deep, Workers: 2})
+					got := w.verifyOn(storagetest.NewFaulty(w.store, c.faults()), verify.Options{Deep: deep, Workers: 2})
 					if !got.Sound() || !c.unread(got) {
 						t.Errorf("deep %v: findings %q, unread %q", deep, spelled(got.Findings), spelled(got.Unread))
 					}

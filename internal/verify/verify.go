@@ -44,9 +44,11 @@ type Verifier struct {
 
 	total, done atomic.Int64 // plain bytes to be read, and read
 	failing     atomic.Int64 // objects in a row that the store did not yield
+	skipped     atomic.Int64 // objects that it was not asked for any more
 
-	mu     sync.Mutex
-	report Report // while it is being made
+	mu       sync.Mutex
+	report   Report // while it is being made
+	prefixes map[branching]copies
 }
 
 // New makes a Verifier of an archive in a store. Every call to the store must end
@@ -55,7 +57,7 @@ func New(a *archive.Archive, store storage.Store, o Options) *Verifier {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	return &Verifier{archive: a, store: store, id: a.Identity(), options: o}
+	return &Verifier{archive: a, store: store, id: a.Identity(), options: o, prefixes: map[branching]copies{}}
 }
 
 // Progress is how many bytes of segments were read, of how many. total is 0 until
@@ -82,6 +84,7 @@ func (v *Verifier) Run(ctx context.Context) (*Report, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	v.compareCopies()
 	v.summarize(s)
 	return &v.report, nil
 }
@@ -132,6 +135,11 @@ func (v *Verifier) count(change func(*Report)) {
 // summarize completes the report.
 func (v *Verifier) summarize(s *survey) {
 	r := &v.report
+	if n := v.skipped.Load(); n > 0 {
+		r.Unread = append(r.Unread, Finding{
+			Kind: KindUnreadable, Message: fmt.Sprintf("%d more objects were not asked for: %v", n, errStore), Advice: adviceStore,
+		})
+	}
 	r.SystemID, r.SegmentSize, r.Major = v.id.SystemID, v.id.SegmentSize, v.id.Major
 	r.Deep, r.Since = v.options.Deep, s.since
 	r.Timelines = s.timelines(v.id.SegmentSize)

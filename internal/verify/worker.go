@@ -53,7 +53,7 @@ func (w *worker) follow(ctx context.Context, h segment.History, number uint64) (
 		return nil, err
 	}
 	for _, o := range w.before(h, number, func(o object) (segment.PageHeader, bool) { return w.head(ctx, o) }) {
-		w.readSegment(ctx, o, h, f, func(int) {}) // what is wrong with it is found by those who verify it
+		w.readSegment(ctx, o, h, f, func(int64, []byte) {}) // what is wrong with it is found by those who verify it
 	}
 	return f, nil
 }
@@ -83,8 +83,8 @@ type outcome struct {
 }
 
 // readSegment reads one object whole. f, if it is not nil, is given what it holds,
-// as long as it seems to be the right segment. passed is told how many bytes came.
-func (w *worker) readSegment(ctx context.Context, o object, h segment.History, f *follower, passed func(int)) outcome {
+// as long as it seems to be the right segment. passed is given all that comes.
+func (w *worker) readSegment(ctx context.Context, o object, h segment.History, f *follower, passed func(offset int64, p []byte)) outcome {
 	var out outcome
 	start := o.name.Start(w.id.SegmentSize)
 	begun := false
@@ -99,7 +99,7 @@ func (w *worker) readSegment(ctx context.Context, o object, h segment.History, f
 		if f != nil && out.wrong == "" {
 			f.reader.Feed(start+segment.LSN(offset), p)
 		}
-		passed(len(p))
+		passed(offset, p)
 	})
 	if f != nil && (out.err != nil || out.wrong != "") {
 		f.lose()
@@ -110,12 +110,23 @@ func (w *worker) readSegment(ctx context.Context, o object, h segment.History, f
 // read reads one object that is to be verified.
 func (w *worker) read(ctx context.Context, o object, h segment.History, f *follower) outcome {
 	left := int64(w.id.SegmentSize)
-	out := w.readSegment(ctx, o, h, f, func(n int) {
-		step := min(int64(n), left) // after a failed try they come again
+	forks := w.survey.forks(o.name, w.id.SegmentSize)
+	var fronts []prefix
+	out := w.readSegment(ctx, o, h, f, func(offset int64, p []byte) {
+		if offset == 0 {
+			fronts = newPrefixes(forks)
+		}
+		for i := range fronts {
+			fronts[i].add(o.name.Start(w.id.SegmentSize)+segment.LSN(offset), p)
+		}
+		step := min(int64(len(p)), left) // after a failed try they come again
 		left -= step
 		w.done.Add(step)
 	})
 	w.done.Add(left)
+	if out.err == nil && out.wrong == "" {
+		w.keep(o, fronts)
+	}
 	return out
 }
 
@@ -175,6 +186,8 @@ func (w *worker) failed(ctx context.Context, o object, out outcome) bool {
 	case err == nil:
 		return false
 	case ctx.Err() != nil:
+	case errors.Is(err, errStore):
+		w.skipped.Add(1)
 	case errors.As(err, &damaged):
 		w.found(w.at(KindDamaged, o, damaged.Reason, w.adviceFetch(o.name)))
 	case errors.Is(err, archive.ErrEncrypted):

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/verify"
+	"github.com/walrecv/walrecv/storage"
+)
+
+func TestSinceValue(t *testing.T) {
+	noon := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]since{
+		"0/5000000":                     {lsn: 0x5000000},
+		"16/b374d848":                   {lsn: 0x16B374D848},
+		"2026-01-31T12:00:00Z":          {time: noon},
+		"2026-01-31 12:00:00+00":        {time: noon},
+		"2026-01-31 14:00:00+02":        {time: noon},
+		"2026-01-31 17:30:00 +05:30":    {time: noon},
+		"2026-01-31 12:00:00.25+00":     {time: noon.Add(250 * time.Millisecond)},
+		"2026-01-31T07:00-05:00":        {time: noon},
+		"2026-01-31T12:00:00.000001Z":   {time: noon.Add(time.Microsecond)},
+		"2026-01-31 12:00:00.000000+00": {time: noon},
+	} {
+		got, err := parseSince(text)
+		if err != nil || got.lsn != want.lsn || !got.time.Equal(want.time) {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+		if again, err := parseSince(got.String()); err != nil || again.String() != got.String() {
+			t.Errorf("%q prints as %q: %v", text, got, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"2026-01-31 12:00:00": "no offset", "2026-01-31": "no offset", "2026-01-31T12:00": "no offset",
+		"": "neither", "latest": "base backups", "20260131T120000F": "base backups", "0/": "neither", "12:00+00": "neither",
+	} {
+		if got, err := parseSince(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+func TestProgressLine(t *testing.T) {
+	for _, c := range []struct {
+		done, total int64
+		after       time.Duration
+		want        string
+	}{
+		{0, 0, time.Second, "listing the archive"},
+		{0, 4 << 30, 0, "[..............................]   0%  0 B of 4.0 GB"},
+		{1 << 30, 4 << 30, 2 * time.Second, "[#######.......................]  25%  1.0 GB of 4.0 GB  512 MB/s  6s left"},
+		{4 << 30, 4 << 30, 8 * time.Second, "[##############################] 100%  4.0 GB of 4.0 GB  512 MB/s  0s left"},
+	} {
+		if got := progressLine(c.done, c.total, c.after); got != c.want {
+			t.Errorf("%d of %d: %q; want %q", c.done, c.total, got, c.want)
+		}
+	}
+	var w bytes.Buffer
+	showProgress(&w, func() (int64, int64) { return 1, 2 })()
+	if w.Len() > 0 {
+		t.Errorf("not on a terminal: %q", w.String())
+	}
+}
+
+// TestVerifyReport: what is printed, and the exit code, for everything that a
+// report can say.
+func TestVerifyReport(t *testing.T) {
+	finding := verify.Finding{
+		Kind: verify.KindHole, Object: "1/wal/00000001/000000010000000000000005.zst", Timeline: 1, LSN: 0x5000000, End: 0x6000000,
+		Message: "1 segment is\nmissing", Advice: "look for it",
+	}
+	for _, c := range []struct {
+		report verify.Report
+		code   int
+		want   string
+	}{
+		{verify.Report{Segments: 1, Bytes: 16 << 20, Timelines: make([]verify.Timeline, 1)}, 0, "sound: 1 segment, 16 MB on 1 timeline, in 1.5s\n"},
+		{
+			verify.Report{Deep: true, Segments: 2, Partials: 3, Records: 7, Since: 0x10, Notices: []verify.Finding{{Kind: verify.KindForeign, Message: "what is it"}}},
+			0, "notice: what is it\nsound: 2 segments, 3 partials, 0 B on 0 timelines, 7 records, since 0/10, in 1.5s\n",
+		},
+		{
+			verify.Report{Findings: []verify.Finding{finding}},
+			3, "not sound: 1/wal/00000001/000000010000000000000005.zst (0/5000000): 1 segment is; missing; look for it\n" +
+				"not sound (1 finding): 0 segments, 0 B on 0 timelines, in 1.5s\n",
+		},
+		{
+			verify.Report{Unread: []verify.Finding{{Object: "1/x", Message: "no answer"}}},
+			1, "not checked: 1/x: no answer\nnot all could be checked: 0 segments, 0 B on 0 timelines, in 1.5s\n",
+		},
+		{
+			verify.Report{Findings: []verify.Finding{finding}, Unread: []verify.Finding{{LSN: 16, Message: "no answer"}}},
+			3, "not checked: 0/10: no answer\nnot sound: 1/wal/00000001/000000010000000000000005.zst (0/5000000): 1 segment is; missing; look for it\n" +
+				"not sound (1 finding), and not all could be checked: 0 segments, 0 B on 0 timelines, in 1.5s\n",
+		},
+	} {
+		var text, doc bytes.Buffer
+		if err := writeVerifyText(&text, &c.report, 1500*time.Millisecond); err != nil || text.String() != c.want {
+			t.Errorf("%v\n got %q\nwant %q", err, text.String(), c.want)
+		}
+		if err := verdict(&c.report); exitCode(err) != c.code || err != nil && err.Error() != "" {
+			t.Errorf("%q: exit %d, %v", c.want, exitCode(err), err)
+		}
+		if err := writeVerifyJSON(&doc, storage.Location{Path: "/a"}, &c.report, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]any
+		if err := json.Unmarshal(doc.Bytes(), &got); err != nil || strings.Contains(doc.String(), "null") || got["sound"] != (c.code != 3) {
+			t.Errorf("%v: %s", err, doc.String())
+		}
+	}
+}
