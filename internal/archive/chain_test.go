@@ -223,6 +223,9 @@ func TestChainBranches(t *testing.T) {
 	if c.Branch(7) != nil || c.Line(7) != nil {
 		t.Error("there is a timeline 7")
 	}
+	if c := (chainWorld{have: "3:7-8", forks: "3=1@3.5,2@7"}).chain(t); len(c.Branches) != 1 {
+		t.Errorf("%d timelines, and of two of them nothing is there or needed", len(c.Branches)-1)
+	}
 	if none := (chainWorld{}).chain(t); none.Current() != nil {
 		t.Errorf("an empty archive has the timeline %d", none.Current().Timeline)
 	}

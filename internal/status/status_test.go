@@ -108,7 +108,11 @@ func TestWindowEndsAtWhatIsWrong(t *testing.T) {
 		c.wrong(w)
 		r := w.report()
 		if r.Window == nil || r.Window.Start != c.from || r.Window.End != c.to {
-			t.Errorf("%s: window %+v; want %s to %s", what, r.Window, c.from, c.to)
+			t.Fatalf("%s: window %+v; want %s to %s", what, r.Window, c.from, c.to)
+		}
+		first, last := worldTime(worldSize.Number(c.from)), worldTime(worldSize.Number(c.to)-1).Add(59*time.Second)
+		if !r.Window.FirstCommit.Equal(first) || !r.Window.LastCommit.Equal(last) {
+			t.Errorf("%s: commits in the window from %s to %s; want %s to %s", what, r.Window.FirstCommit, r.Window.LastCommit, first, last)
 		}
 		if !strings.Contains(fmt.Sprint(r.Problems), c.says) {
 			t.Errorf("%s: problems %q; want %q", what, r.Problems, c.says)
@@ -203,6 +207,12 @@ func TestRestorePoints(t *testing.T) {
 	want := []string{"before 0/510000 1 true", "at the fork 0/580000 1 true", "left 0/590000 1 false", "after 0/590000 2 true"}
 	if !reflect.DeepEqual(got, want) || r.MoreRestorePoints != 3 {
 		t.Errorf("restore points %q and %d more; want %q and 3", got, r.MoreRestorePoints, want)
+	}
+	w.mark(mark(2, 5)) // now the window begins behind it
+	for _, p := range w.report().RestorePoints {
+		if p.InWindow {
+			t.Errorf("%s is in the window", p.Name)
+		}
 	}
 }
 
