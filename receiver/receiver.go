@@ -157,6 +157,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 		if errors.Is(err, errAskAgain) || errors.Is(err, errGapAccepted) {
 			continue
 		}
+		r.verifier.connectionFailed()
 		if r.o.NoLoop || !r.retryable(err) {
 			return err
 		}
@@ -164,7 +165,9 @@ func (r *Receiver) Run(ctx context.Context) error {
 			delay.Reset()
 			r.lastFailure = ""
 		}
-		r.logFailure(ctx, err)
+		if r.logFailure(ctx, err) {
+			delay.Reset() // something has changed, and may change further
+		}
 		if !sleep(ctx, delay.NextBackOff()) {
 			return nil
 		}
@@ -188,15 +191,18 @@ func (r *Receiver) retryable(err error) bool {
 	}
 }
 
-// logFailure tells of a failure when it begins, not at every try.
-func (r *Receiver) logFailure(ctx context.Context, err error) {
-	level := slog.LevelWarn
+// logFailure tells of a failure when it begins, not at every try. It returns
+// whether this is another one than before.
+func (r *Receiver) logFailure(ctx context.Context, err error) (changed bool) {
 	failure := strings.Map(withoutDigits, err.Error()) // ports and positions change
-	if failure == r.lastFailure {
-		level = slog.LevelDebug
-	}
+	changed = failure != r.lastFailure
 	r.lastFailure = failure
+	level := slog.LevelDebug
+	if changed {
+		level = slog.LevelWarn
+	}
 	r.log.Log(ctx, level, "not streaming, trying again until it works", "error", err)
+	return changed
 }
 
 func withoutDigits(r rune) rune {

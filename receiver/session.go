@@ -34,6 +34,7 @@ func (r *Receiver) session(ctx context.Context) error {
 		return err
 	}
 	start = s.repeat(start)
+	s.warnAbandoned()
 	if err := s.keepHistories(2, start.Timeline); err != nil {
 		return err
 	}
@@ -236,6 +237,24 @@ func (s *session) stream(ctx context.Context, sink Sink, at segment.Position) (e
 	return end, s.explain(err, segment.Position{Timeline: at.Timeline, LSN: st.pos})
 }
 
+// warnAbandoned tells of WAL that was received and that the server has not, when
+// a fork is met that was not known: the old primary sent it, and the new one
+// never had it.
+func (s *session) warnAbandoned() {
+	for i, e := range s.history.Entries {
+		child := s.server.Timeline
+		if i+1 < len(s.history.Entries) {
+			child = s.history.Entries[i+1].Timeline
+		}
+		end := s.held.EndOn(e.Timeline, s.server.SegmentSize)
+		if _, known := s.held.Histories[child]; known || end <= e.End {
+			continue
+		}
+		s.r.log.Warn("WAL that was received is not part of the server's timeline: it was promoted without it. It is kept, and can be recovered along the old timeline",
+			"timeline", uint32(e.Timeline), "from", e.End.String(), "to", end.String(), "bytes", uint64(end-e.End), "next", uint32(child))
+	}
+}
+
 // historyOf is the history of a timeline that the server descends from.
 func (s *session) historyOf(t segment.TimelineID) segment.History {
 	h := segment.History{Timeline: t}
@@ -249,9 +268,12 @@ func (s *session) historyOf(t segment.TimelineID) segment.History {
 
 // repeat moves the start back to where the verifier wants WAL once more.
 func (s *session) repeat(start segment.Position) segment.Position {
-	again, ok := s.r.verifier.takeAgain()
-	if !ok || again.LSN > start.LSN || again.Timeline > start.Timeline || !s.history.Contains(again.Timeline) {
+	again, ok := s.r.verifier.repeatFrom()
+	if !ok || again.LSN > start.LSN || again.Timeline > start.Timeline {
 		return start
+	}
+	if _, end, ok := s.history.Bounds(again.Timeline); !ok || again.LSN >= end {
+		return start // the server was promoted without it
 	}
 	s.repeating = again != start
 	return again
@@ -262,7 +284,12 @@ func (s *session) repeat(start segment.Position) segment.Position {
 func (s *session) live(at segment.Position) {
 	s.r.progress.streams(at, s.r.streamed && !s.streamed)
 	s.r.streamed, s.streamed = true, true
-	s.r.log.Info("streaming", "from", at.String(), "server_version", s.server.Version)
+	args := []any{"from", at.String(), "server_version", s.server.Version}
+	if !s.r.lastStream.IsZero() {
+		args = append(args, "after", time.Since(s.r.lastStream).Round(time.Millisecond).String())
+		s.r.lastStream = time.Time{}
+	}
+	s.r.log.Info("streaming", args...)
 }
 
 // startQuery is the command that starts streaming. pglogrepl's own insists on a

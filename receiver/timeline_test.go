@@ -65,6 +65,9 @@ func TestFollowsPromotionAfterBeingAway(t *testing.T) {
 			r.start()
 			r.flushed(2, 6*mib+99)
 			r.halt()
+			if told := strings.Contains(r.logs.String(), "it was promoted without it"); told != (fork < had) {
+				t.Errorf("abandoned WAL was told of: %v", told)
+			}
 			r.compare(1, mib, segment.LSN(min(fork, had)))
 			r.compare(2, segment.LSN(fork&^(mib-1)), 6*mib+99)
 			r.sound()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/walrecv/walrecv/segment"
 )
@@ -42,7 +43,8 @@ type verifier struct {
 	order     []segment.Name // of summaries, the oldest first
 	interrupt func(error)    // ends the stream that there is
 	again     segment.Position
-	asking    bool // again means something
+	asking    bool      // again means something
+	awaiting  time.Time // since when a stream that was ended has not begun again; zero: it has
 }
 
 // verifyWork is a piece of the stream or the beginning of one.
@@ -87,7 +89,7 @@ func (v *verifier) stop() {
 // begin says what the next bytes are, and how to end the stream they come from.
 func (v *verifier) begin(b verifyBegin, interrupt func(error)) {
 	v.mu.Lock()
-	v.interrupt = interrupt
+	v.interrupt, v.asking = interrupt, false
 	v.mu.Unlock()
 	v.work <- verifyWork{begin: &b}
 }
@@ -126,8 +128,9 @@ func (v *verifier) expect(name segment.Name, at segment.LSN, n int, size segment
 	}
 }
 
-// Summary is what was found in a segment that was streamed to its end. It waits
-// while that is still being read. ok is false for a segment that did not pass,
+// summary is what was found in a segment that was streamed to its end. It waits
+// while that is still being read, or is about to be streamed again: what came
+// damaged is not to be archived yet. ok is false for a segment that did not pass,
 // or not from its start.
 func (v *verifier) summary(ctx context.Context, name segment.Name) (sum segment.Summary, ok bool) {
 	v.mu.Lock()
@@ -182,11 +185,29 @@ func (v *verifier) dropPending() {
 // ask makes the stream begin again at a position, and ends the one there is.
 func (v *verifier) ask(at segment.Position) {
 	v.mu.Lock()
-	v.again, v.asking = at, true
+	v.again, v.asking, v.awaiting = at, true, time.Now()
 	interrupt := v.interrupt
 	v.mu.Unlock()
 	if interrupt != nil {
 		interrupt(errAskAgain)
+	}
+}
+
+// repeats notes that a stream has begun.
+func (v *verifier) repeats() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.awaiting = time.Time{}
+}
+
+// connectionFailed lets go whoever waits for a stream to begin again, if that
+// takes long.
+func (v *verifier) connectionFailed() {
+	v.mu.Lock()
+	since := v.awaiting
+	v.mu.Unlock()
+	if !since.IsZero() && time.Since(since) > settled {
+		v.dropPending()
 	}
 }
 
@@ -200,11 +221,9 @@ func (v *verifier) end(err error) {
 	}
 }
 
-// takeAgain is where the next stream has to begin, if it is to repeat something.
-func (v *verifier) takeAgain() (at segment.Position, ok bool) {
+// repeatFrom is where the next stream has to begin, if it is to repeat something.
+func (v *verifier) repeatFrom() (at segment.Position, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	at, ok = v.again, v.asking
-	v.asking = false
-	return at, ok
+	return v.again, v.asking
 }

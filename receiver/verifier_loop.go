@@ -48,9 +48,7 @@ func (v *verifier) guarded(w verifyWork) {
 	switch {
 	case w.begin != nil:
 		v.begins(*w.begin)
-	case v.state.skip:
-		v.dropPending()
-	default:
+	case !v.state.skip:
 		v.read(w.at, w.data)
 	}
 }
@@ -60,6 +58,7 @@ func (v *verifier) guarded(w verifyWork) {
 func (v *verifier) begins(b verifyBegin) {
 	s := &v.state
 	s.begin, s.skip = b, false
+	v.repeats()
 	if f := s.suspect; f.Reason != "" && b.at.LSN > f.LSN {
 		s.suspect = segment.Fault{}
 		f.Reason += "; it could not be had again"
@@ -72,6 +71,7 @@ func (v *verifier) begins(b verifyBegin) {
 		}, s.sums)
 		if err != nil {
 			v.log.Error("the WAL cannot be checked", "error", err)
+			v.dropPending()
 			s.skip = true
 			return
 		}
@@ -138,11 +138,11 @@ func (v *verifier) read(at segment.LSN, p []byte) {
 		v.judge()
 		if size.Offset(at) == 0 {
 			sum, ok := s.sums.Summary(s.reader)
-			v.settled(segment.Name{Timeline: s.begin.at.Timeline, Number: size.Number(at - 1)}, sum, ok && !s.skip)
+			if s.skip {
+				return // it comes again
+			}
+			v.settled(segment.Name{Timeline: s.begin.at.Timeline, Number: size.Number(at - 1)}, sum, ok)
 		}
-	}
-	if s.skip {
-		v.dropPending()
 	}
 }
 

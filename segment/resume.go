@@ -218,8 +218,8 @@ func CheckBranch(server History, size Size, held Held) error {
 			continue
 		}
 		if end := held.Archived[e.Timeline]; end > e.End+LSN(size) {
-			return fmt.Errorf("timeline %d is archived up to %s, but the server left it for timeline %d at %s: %w",
-				uint32(e.Timeline), end, uint32(child), e.End, ErrBranch)
+			return fmt.Errorf("timeline %d is archived up to %s, but the server left it for timeline %d at %s, so that it lacks %d bytes of it: a restored clone, or a failover that lost them: %w",
+				uint32(e.Timeline), end, uint32(child), e.End, uint64(end-e.End), ErrBranch)
 		}
 	}
 	return nil

@@ -34,6 +34,12 @@ func (c *Conn) start(timeline uint32, position uint64) error {
 	case historic && position == limit:
 		return c.endStream(timeline) // nothing to copy, so no copy mode
 	}
+	// Before the answer: the client may report as soon as it has it.
+	s.update(func() {
+		c.timeline, c.sent, c.last = timeline, position, Status{}
+		c.keepalives, c.keepaliveReply = 0, false
+	})
+	defer s.update(func() { c.timeline = 0 })
 	if err := c.Send(&pgproto3.CopyBothResponse{}); err != nil {
 		return err
 	}
@@ -41,13 +47,8 @@ func (c *Conn) start(timeline uint32, position uint64) error {
 		return c.Fail(Error{Code: "XX000", Message: fmt.Sprintf(
 			"requested starting point %s is ahead of the WAL flush position of this server %s", FormatLSN(position), FormatLSN(end))})
 	}
-	s.update(func() {
-		c.timeline, c.sent, c.last = timeline, position, Status{}
-		c.keepalives, c.keepaliveReply = 0, false
-	})
 	st := &stream{c: c, timeline: timeline, position: position, asked: -1}
 	err := st.run()
-	s.update(func() { c.timeline = 0 })
 	if errors.Is(err, errEndStream) {
 		return nil
 	}
