@@ -14,6 +14,10 @@ import (
 // indexPause is how long the indexer waits after a failure.
 const indexPause = time.Minute
 
+// maxListing is how many bytes the listing of a very large archive may have to
+// move, for the time that it is given.
+const maxListing = 256 << 20
+
 // maxKnown is of how many blocks that are due is kept what is known: an archive
 // that takes no index must not fill the memory.
 const maxKnown = 4
@@ -146,7 +150,7 @@ func (x *indexer) work(ctx context.Context) error {
 	begun := x.begun
 	x.mu.Unlock()
 	if begun && !x.surveyed {
-		if err := tryOnce(ctx, 0, x.survey); err != nil {
+		if err := tryOnce(ctx, maxListing, x.survey); err != nil {
 			return err
 		}
 		x.surveyed = true

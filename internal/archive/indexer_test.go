@@ -197,7 +197,7 @@ func TestSweepOverRequestsOfTheIndexer(t *testing.T) {
 				want := r.twoBlocks()
 				store := storagetest.NewFaulty(r.mem, storagetest.FailAt(k, fault))
 				stop := r.running(r.uploader(r.watched(r.disk, r.store), store, 2))
-				time.Sleep(time.Hour)
+				time.Sleep(3 * time.Hour)
 				r.expectArchived(fmt.Sprint(what, k))
 				if got := indexKeys(r.mem); !slices.Equal(got, want) {
 					t.Errorf("%s %d: %v", what, k, got)
