@@ -53,7 +53,10 @@ func TestFailoverUnderAStandby(t *testing.T) {
 		r.start()
 		r.reaches(c, a.FlushLSN())
 
+		load := startPgbench(t, a)
+		a.WaitFor("select count(*) > 300 from pgbench_history", "t", patience)
 		a.Kill9()
+		load.Kill()
 		keepWAL(t, kept, a, 1)
 		b.Promote()
 		promoted := time.Now()
@@ -63,8 +66,13 @@ func TestFailoverUnderAStandby(t *testing.T) {
 		fill(b, 2)
 		r.reaches(c, b.FlushLSN())
 
+		// Under load, so that the standby has sent us the beginning of a record
+		// that it does not have as a whole.
+		load = startPgbench(t, b)
+		b.WaitFor("select count(*) > 300 from pgbench_history", "t", patience)
 		c.Promote()
 		promoted = time.Now()
+		load.Kill()
 		keepWAL(t, kept, b, 2)
 		mark(c, "3")
 		r.reaches(c, c.FlushLSN())

@@ -11,7 +11,7 @@ import (
 // streamsFrom waits until the receiver streams from that server and no other.
 func (r *receiver) streamsFrom(here *pgtest.Cluster, others ...*pgtest.Cluster) {
 	r.t.Helper()
-	const mine = "select count(*) from pg_stat_replication where application_name = 'walrecv'"
+	const mine = "select count(*) from pg_stat_replication where application_name = 'walrecv' and state = 'streaming'"
 	here.WaitFor(mine, "1", patience)
 	for _, other := range others {
 		if other.Running() {
@@ -75,7 +75,7 @@ func TestPrimaryOnly(t *testing.T) {
 		late.flushed()
 		a.WaitFor("select count(*) from mark", "2", patience)
 		pgtest.Eventually(t, patience, func() bool { return len(r.logged(refused)) >= 3 }, "the demoted server is not refused")
-		if n := a.Query("select count(*) from pg_stat_replication"); n != "0" {
+		if n := a.Query("select count(*) from pg_stat_replication where state = 'streaming'"); n != "0" {
 			t.Errorf("%s receivers stream from the demoted server", n)
 		}
 
