@@ -128,6 +128,60 @@ func TestPrimaryOnlyAmongHosts(t *testing.T) {
 	})
 }
 
+// TestFailoverPassesOverWhoIsBehind: an old primary that came back by itself, and a
+// standby that lags, are no reason to end or to wait while another host will do.
+func TestFailoverPassesOverWhoIsBehind(t *testing.T) {
+	t.Parallel()
+	eachMajor(t, func(t *testing.T, major int) {
+		a := newPrimary(t, major)
+		b := standbyOf(t, a, a, nil)
+		lagging := standbyOf(t, a, a, nil)
+		disconnect(lagging)
+		r := newReceiver(t, b, "-v", "--archive", newArchive(t), "--primary-only", "-d", allOf(a, b)).start()
+		mark(a, "1")
+		r.reaches(a, a.FlushLSN())
+		follows(b, "1")
+		a.Kill9()
+		b.Promote()
+		mark(b, "2")
+		r.flushed()
+
+		a.Start()
+		const again = "select pg_terminate_backend(pid) from pg_stat_replication"
+		b.Exec(again)
+		mark(b, "3")
+		r.flushed()
+		if len(r.alarms("passed over a server")) != 1 {
+			t.Error("nothing is said of the stale primary")
+		}
+
+		// With the old one alone it waits for the new one.
+		b.Stop(pgtest.Fast)
+		waits := func() []record { return r.logged("trying again", "the server that can be reached is behind") }
+		pgtest.Eventually(t, patience, func() bool { return len(waits()) >= 4 }, "it does not wait")
+		if n := len(r.alarms("trying again", "the server that can be reached is behind")); n != 1 {
+			t.Errorf("%d warnings of one state", n)
+		}
+		b.Start()
+		mark(b, "4")
+		r.flushed()
+		r.stop()
+		r.undisturbed()
+
+		r.args = append(r.args, "-d", allOf(lagging, b)+" target_session_attrs=any")
+		for i, arg := range r.args {
+			if arg == "--primary-only" {
+				r.args = append(r.args[:i], r.args[i+1:]...)
+				break
+			}
+		}
+		r.start()
+		r.streamsFrom(b, lagging)
+		r.flushed()
+		r.stop()
+	})
+}
+
 // TestFailoverFromAFrozenHost: the first host takes connections and says nothing,
 // as a machine does whose disk hangs. connect_timeout bounds that.
 func TestFailoverFromAFrozenHost(t *testing.T) {

@@ -49,7 +49,6 @@ func Connect(ctx context.Context, c *ConnConfig) (*pgconn.PgConn, error) {
 			}
 		}
 	}
-	c.accept()
 	return nil, combine(failures)
 }
 
@@ -67,8 +66,8 @@ func (c *ConnConfig) connectSQL(ctx context.Context, replication *pgconn.PgConn)
 	return conn, nil
 }
 
-// refuse leaves out the host of a connection until there is no other one that
-// can be connected to. It returns false if all hosts are left out then.
+// refuse leaves out the host of a connection until accept. It returns false if
+// all hosts are left out then.
 func (c *ConnConfig) refuse(conn *pgconn.PgConn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

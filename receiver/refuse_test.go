@@ -314,7 +314,7 @@ func TestStalePrimaryAmongSeveralHosts(t *testing.T) {
 	r.server.SetEnd(5*mib + 500)
 	r.start()
 	r.flushed(2, 5*mib+500)
-	if !strings.Contains(r.logs.String(), "looking for another host") {
+	if !strings.Contains(r.logs.String(), "passed over a server") {
 		t.Error("nothing is said of the stale primary")
 	}
 	r.server.Inject(0, fakepg.Cut())
@@ -333,5 +333,24 @@ func TestStalePrimaryAmongSeveralHosts(t *testing.T) {
 	r.start()
 	if err := r.wait(); !errors.Is(err, segment.ErrBranch) {
 		t.Errorf("with none that would do: %v", err)
+	}
+}
+
+// A server that was set back is refused whoever else is in the list, and cannot be
+// reached.
+func TestSetBackAmongSeveralHosts(t *testing.T) {
+	r := newRig(t, fakepg.Config{End: 5*mib + 104})
+	r.start()
+	r.flushed(1, 5*mib+104)
+	r.halt()
+	setBack := fakepg.New(fakepg.Config{End: 4 * mib, Slots: map[string]fakepg.Slot{"archive": {RestartLSN: mib}}})
+	t.Cleanup(setBack.Close)
+	addr, err := setBack.Listen()
+	must(t, err)
+	r.server.Close()
+	r.addr, r.others = addr, []string{r.addr}
+	r.start()
+	if err := r.wait(); !errors.Is(err, segment.ErrBranch) {
+		t.Errorf("%v", err)
 	}
 }

@@ -15,20 +15,16 @@ import (
 // session is the life of one connection. A nil error means that the receiver has
 // done what it was asked for.
 func (r *Receiver) session(ctx context.Context) error {
-	conn, err := Connect(ctx, r.o.Conn)
+	s, err := r.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer closeConn(conn)
-	s := &session{r: r, conn: conn}
+	defer closeConn(s.conn)
 	defer func() {
 		if s.streamed {
 			r.lastStream = time.Now()
 		}
 	}()
-	if err := s.prepare(ctx); err != nil {
-		return err
-	}
 	start, err := s.acceptGap(ctx, s.startPosition())
 	if err != nil {
 		return err
@@ -83,9 +79,8 @@ func (s *session) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := s.checkBranch(ctx); err != nil {
-		return s.orAnotherHost(err)
+		return err
 	}
-	s.r.o.Conn.accept()
 	s.warnSettings(ctx)
 	return s.checkSlot(ctx)
 }
@@ -141,15 +136,6 @@ func (s *session) keepHistories(from, to segment.TimelineID) error {
 		}
 	}
 	return nil
-}
-
-// orAnotherHost makes the refusal of a branch one that passes if there are other
-// hosts: an old primary that came back by itself is met before the new one.
-func (s *session) orAnotherHost(err error) error {
-	if !errors.Is(err, segment.ErrBranch) || !s.r.o.Conn.refuse(s.conn) {
-		return err
-	}
-	return errors.New("looking for another host: " + err.Error()) // no longer what ends a receiver
 }
 
 // checkBranch refuses a server whose WAL does not continue what is held.
