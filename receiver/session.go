@@ -30,7 +30,7 @@ func (r *Receiver) session(ctx context.Context) error {
 		return err
 	}
 	start = s.repeat(start)
-	s.warnAbandoned()
+	s.tellForks()
 	if err := s.keepHistories(2, start.Timeline); err != nil {
 		return err
 	}
@@ -223,21 +223,25 @@ func (s *session) stream(ctx context.Context, sink Sink, at segment.Position) (e
 	return end, s.explain(err, segment.Position{Timeline: at.Timeline, LSN: st.pos})
 }
 
-// warnAbandoned tells of WAL that was received and that the server has not, when
-// a fork is met that was not known: the old primary sent it, and the new one
-// never had it.
-func (s *session) warnAbandoned() {
+// tellForks tells of forks that are met for the first time, and of WAL that was
+// received beyond one: the old primary sent it, and the new one never had it.
+func (s *session) tellForks() {
 	for i, e := range s.history.Entries {
 		child := s.server.Timeline
 		if i+1 < len(s.history.Entries) {
 			child = s.history.Entries[i+1].Timeline
 		}
 		end := s.held.EndOn(e.Timeline, s.server.SegmentSize)
-		if _, known := s.held.Histories[child]; known || end <= e.End {
+		if _, known := s.held.Histories[child]; known || end == 0 {
 			continue
 		}
-		s.r.log.Warn("WAL that was received is not part of the server's timeline: it was promoted without it. It is kept, and can be recovered along the old timeline",
-			"timeline", uint32(e.Timeline), "from", e.End.String(), "to", end.String(), "bytes", uint64(end-e.End), "next", uint32(child))
+		fork := []any{"timeline", uint32(e.Timeline), "next", uint32(child), "at", e.End.String(), "held_until", end.String()}
+		s.r.log.Warn("the server has left the timeline that is held for another one, as after a failover; "+
+			"a restored clone does the same, and must not be received into this place", fork...)
+		if end > e.End {
+			s.r.log.Warn("WAL that was received is not part of the server's timeline: it was promoted without it. "+
+				"It is kept, and can be recovered along the old timeline", append(fork, "bytes", uint64(end-e.End))...)
+		}
 	}
 }
 
