@@ -257,8 +257,8 @@ func lengths(length int, every bool) []int {
 	return all
 }
 
-// bits are those that are flipped in an object: all that stand in numbers, which
-// may still be numbers then, and some of the rest.
+// bits are those that are flipped in an object: two of each digit of a number, which
+// may still be one then, and some of the rest.
 func bits(data []byte, every bool) []int {
 	var all []int
 	if len(data) > small {
@@ -271,7 +271,7 @@ func bits(data []byte, every bool) []int {
 	for n, b := range data {
 		number := b >= '0' && b <= '9' || b >= 'A' && b <= 'F' || b == '/' || b == '\t' || b == '\n'
 		for bit := range 8 {
-			if every || number && bit < 4 || bit == n%8 && n%16 == 0 {
+			if every || number && (bit == 0 || bit == n%4) || bit == n%8 && n%64 == 0 {
 				all = append(all, n*8+bit)
 			}
 		}
