@@ -25,13 +25,15 @@ func copyOfWAL(t testing.TB, c *pgtest.Cluster) (dir string) {
 	return dir
 }
 
-// gapsOf is what "walrecv status" says is missing.
-func gapsOf(t testing.TB, archive string) (gaps []struct {
+// toldGap is a gap as "walrecv status --json" tells of it.
+type toldGap struct {
 	Start    string `json:"start_lsn"`
-	End      string `json:"end_lsn"`
 	Accepted bool
 	Reason   string
-}) {
+}
+
+// gapsOf is what "walrecv status" says is missing.
+func gapsOf(t testing.TB, archive string) (gaps []toldGap) {
 	t.Helper()
 	out, err := exec.Command(pgtest.Build(t), "status", "--archive", archive, "--json").Output()
 	if err != nil {
