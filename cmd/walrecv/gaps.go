@@ -8,21 +8,44 @@ import (
 	"github.com/walrecv/walrecv/segment"
 )
 
+// heldKeeper is a receiver.Keeper that gives back the histories it keeps.
+type heldKeeper interface {
+	receiver.Keeper
+	history(ctx context.Context, t segment.TimelineID) (segment.History, error)
+}
+
 // gapKeeper notes the gaps of what is held, which a receiver asks for whenever it
 // connects.
 type gapKeeper struct {
-	receiver.Keeper
+	heldKeeper
 	spool *segment.Spool
 	gaps  *openGaps
 }
 
 // Held implements receiver.Keeper.
 func (k *gapKeeper) Held(ctx context.Context) (segment.Held, error) {
-	held, err := k.Keeper.Held(ctx)
+	held, err := k.heldKeeper.Held(ctx)
 	if err == nil {
-		k.gaps.note(held, k.spool.Size())
+		k.gaps.note(held, k.histories(ctx, held.Gaps), k.spool.Size())
 	}
 	return held, err
+}
+
+// histories are those of the gaps' timelines. Of one that cannot be had nothing is
+// known but the timeline itself: its gap is rather open than filled.
+func (k *gapKeeper) histories(ctx context.Context, gaps []segment.Gap) map[segment.TimelineID]segment.History {
+	found := map[segment.TimelineID]segment.History{}
+	for _, g := range gaps {
+		if _, asked := found[g.Timeline]; asked {
+			continue
+		}
+		h, err := k.history(ctx, g.Timeline)
+		if err != nil {
+			h = segment.History{Timeline: g.Timeline}
+		}
+		found[g.Timeline] = h
+	}
+	return found
 }
 
 // openGaps are the gaps that are not filled. The zero value knows none.
@@ -31,22 +54,27 @@ type openGaps struct {
 	open map[string]bool // by the name of the file: whether any of it is missing
 }
 
-// note replaces what is known. A gap is filled once every segment of it is held
-// under its own timeline.
-func (o *openGaps) note(held segment.Held, size segment.Size) {
+// note replaces what is known.
+func (o *openGaps) note(held segment.Held, histories map[segment.TimelineID]segment.History, size segment.Size) {
 	open := map[string]bool{}
 	for _, g := range held.Gaps {
-		open[g.FileName()] = !filled(g, held, size)
+		open[g.FileName()] = !filled(g, histories[g.Timeline], held, size)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.open = open
 }
 
-func filled(g segment.Gap, held segment.Held, size segment.Size) bool {
+// filled tells whether every segment of a gap is held, under the name of the
+// timeline that must have it: the newest one of the history that reaches into it,
+// as the holes of archive.Chain have it.
+func filled(g segment.Gap, history segment.History, held segment.Held, size segment.Size) bool {
 	missing := size.Number(g.To) - size.Number(g.From)
 	for name := range held.Sealed {
-		if name.Timeline == g.Timeline && g.Covers(name.Number, size) {
+		if !g.Covers(name.Number, size) {
+			continue
+		}
+		if reach := history.Segment(name.Number, size); name.Timeline == reach[len(reach)-1] {
 			missing--
 		}
 	}

@@ -76,6 +76,18 @@ func (k *spoolKeeper) Held(context.Context) (segment.Held, error) {
 // Open implements receiver.Keeper.
 func (k *spoolKeeper) Open(at segment.Position) (receiver.Sink, error) { return k.NewWriter(at) }
 
+// history reads a history file that is kept.
+func (k *spoolKeeper) history(_ context.Context, t segment.TimelineID) (segment.History, error) {
+	if t == 1 {
+		return segment.History{Timeline: t}, nil
+	}
+	content, err := k.Spool.History(t)
+	if err != nil {
+		return segment.History{}, err
+	}
+	return segment.ParseHistory(t, content)
+}
+
 // archiveKeeper keeps WAL in a directory, and from there in an archive.
 type archiveKeeper struct {
 	spoolKeeper
@@ -212,6 +224,22 @@ func (k *archiveKeeper) Held(ctx context.Context) (segment.Held, error) {
 	}
 	held.Gaps = append(held.Gaps, gaps...)
 	return held, nil
+}
+
+// history reads a history file from the spool, or else from the archive.
+func (k *archiveKeeper) history(ctx context.Context, t segment.TimelineID) (segment.History, error) {
+	h, err := k.spoolKeeper.history(ctx, t)
+	a := k.archive.Load()
+	if err == nil || a == nil {
+		return h, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+	defer cancel()
+	content, err := a.History(ctx, t)
+	if err != nil {
+		return segment.History{}, err
+	}
+	return segment.ParseHistory(t, content)
 }
 
 func (k *archiveKeeper) list(ctx context.Context) (*archive.Listing, []segment.Gap, error) {

@@ -147,7 +147,7 @@ func (w *watch) onUpload() func(kind string, took time.Duration, err error) {
 }
 
 // noting sees which gaps there are.
-func (w *watch) noting(k receiver.Keeper, spool *segment.Spool) receiver.Keeper {
+func (w *watch) noting(k heldKeeper, spool *segment.Spool) receiver.Keeper {
 	if w == nil {
 		return k
 	}

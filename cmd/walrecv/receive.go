@@ -76,7 +76,7 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 
 // keep chooses where WAL is kept, and what becomes of it there, beside a receiver
 // that knows what stands in it.
-func (c *receiveConfig) keep(spool *segment.Spool, w *watch, log *slog.Logger) (receiver.Keeper, func(archive.Summaries) background) {
+func (c *receiveConfig) keep(spool *segment.Spool, w *watch, log *slog.Logger) (heldKeeper, func(archive.Summaries) background) {
 	identified := make(chan struct{})
 	base := spoolKeeper{Spool: spool, log: log, identified: func() { close(identified) }}
 	switch {
