@@ -35,6 +35,8 @@ type Branch struct {
 	Fork    segment.LSN        // where the timeline left its parent
 	Ranges  []Range            // complete segments
 	Holes   []Hole
+	// Arriving says that the missing history can be on its way: see [Settle].
+	Arriving bool
 }
 
 // Hole is a run of segments that a timeline must have, for a recovery along it or
@@ -43,6 +45,7 @@ type Hole struct {
 	Timeline    segment.TimelineID
 	First, Last uint64       // both are missing
 	Gap         *segment.Gap // the accepted gap that covers it, else nil
+	Arriving    bool         // the segments can be on their way: see [Settle]
 }
 
 // Span is a run of complete segments of one timeline.

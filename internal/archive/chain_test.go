@@ -20,6 +20,11 @@ type chainWorld struct {
 
 func (w chainWorld) chain(t *testing.T) *Chain {
 	t.Helper()
+	return w.look(t).Chain
+}
+
+func (w chainWorld) look(t *testing.T) Look {
+	t.Helper()
 	a := &Archive{id: testIdentity}
 	var keys []string
 	for word := range strings.FieldsSeq(w.have) {
@@ -48,7 +53,8 @@ func (w chainWorld) chain(t *testing.T) *Chain {
 		timeline, first, last, _ := parseRun(t, word)
 		gaps = append(gaps, segment.Gap{Timeline: timeline, From: testSize.Start(first), To: testSize.Start(last + 1)})
 	}
-	return NewChain(list(t, keys...), histories, damaged, gaps)
+	l := list(t, keys...)
+	return Look{l, NewChain(l, histories, damaged, gaps)}
 }
 
 var errDamagedHistory = errors.New("damaged history")
