@@ -258,6 +258,19 @@ func TestMonitorReady(t *testing.T) {
 	rename(t, archive+".away", archive)
 	r.becomes("/readyz", http.StatusOK, "ready: streaming\n")
 	r.stop()
+
+	// A new spool of a server that is away: nobody knows which archive to ask for.
+	c.Stop(pgtest.Immediate)
+	r = watched(archiver(t, c, newDir(t), archive))
+	r.launch()
+	r.becomes("/readyz", http.StatusServiceUnavailable, "not ready: not streaming yet, for ")
+	if _, body := r.page("/readyz"); strings.Contains(body, "archive was not reached") {
+		t.Error(body)
+	}
+	if seconds, there := r.metrics()["oldest_unarchived_seconds"]; there {
+		t.Errorf("the oldest waits for %v s, and there is none", seconds)
+	}
+	r.stop()
 }
 
 // Of two receivers with one slot one streams. The other one is ready to.

@@ -24,6 +24,7 @@ type archiving struct {
 	sweep      func(ctx context.Context, before time.Time) (removed int, err error)
 	log        *slog.Logger
 
+	asked    atomic.Pointer[time.Time] // when the archive was asked first; nil before
 	uploader atomic.Pointer[archive.Uploader]
 }
 
@@ -33,6 +34,8 @@ func (b *archiving) run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	now := time.Now()
+	b.asked.Store(&now)
 	a, err := b.attach(ctx)
 	if err != nil || a == nil {
 		return err

@@ -166,6 +166,9 @@ func (w *watch) state() monitor.State {
 		s.Sealed = w.onTimeline(p, at)
 	}
 	if w.archiving != nil {
+		if asked := w.archiving.asked.Load(); asked != nil {
+			s.ArchiveAsked = *asked
+		}
 		w.addArchive(&s, p, w.archiving.uploader.Load())
 	}
 	return s

@@ -104,7 +104,9 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 		e.gauge(lagSeconds, l.seconds, l.stage)
 	}
 	if m.o.Archive {
-		e.gauge(unarchived, m.unarchived(s, now).Seconds())
+		if waits, known := s.unarchived(now); known {
+			e.gauge(unarchived, waits.Seconds())
+		}
 	}
 	if spool, known := m.o.Spool(); known {
 		e.gauge(spoolBytes, float64(spool.Bytes))

@@ -31,8 +31,10 @@ type State struct {
 	// Since the start of the process.
 	WALBytes, Reconnects, VerifyFailures uint64
 
-	// Only with an archive: whether it has answered since the start, and since
-	// when the oldest thing waits that it does not hold; zero if it holds all.
+	// Only with an archive: when it was asked first, zero as long as nobody knows
+	// for which cluster to ask; whether it has answered since; and since when the
+	// oldest thing waits that it does not hold, zero if it holds all.
+	ArchiveAsked     time.Time
 	ArchiveReached   bool
 	OldestUnarchived time.Time
 }
@@ -198,13 +200,14 @@ func (m *Monitor) lags(s State, now time.Time) []lag {
 }
 
 // unarchived is how long the oldest thing waits that the archive does not hold;
-// an archive that has not answered yet counts from the start.
-func (m *Monitor) unarchived(s State, now time.Time) time.Duration {
+// an archive that has not answered yet counts from when it was asked. known is
+// false as long as it was not.
+func (s State) unarchived(now time.Time) (waits time.Duration, known bool) {
 	switch {
 	case !s.ArchiveReached:
-		return now.Sub(m.began)
+		return now.Sub(s.ArchiveAsked), !s.ArchiveAsked.IsZero()
 	case s.OldestUnarchived.IsZero():
-		return 0
+		return 0, true
 	}
-	return max(0, now.Sub(s.OldestUnarchived))
+	return max(0, now.Sub(s.OldestUnarchived)), true
 }

@@ -31,8 +31,7 @@ func (m *Monitor) Ready() Readiness {
 		r.LagSeconds[l.stage] = l.seconds
 	}
 	r.judge(m.streamingStatus(s, r.LagSeconds[stageFlushed], now))
-	if m.o.Archive {
-		waits := m.unarchived(s, now)
+	if waits, known := s.unarchived(now); known && m.o.Archive {
 		seconds := waits.Seconds()
 		r.OldestUnarchived = &seconds
 		if status := archivingStatus(s, waits); status != "" {

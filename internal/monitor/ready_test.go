@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,8 +63,14 @@ func TestReadyStreaming(t *testing.T) {
 
 func TestReadyArchiving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, f := newMonitor(true, State{Streaming: true})
+		m, f := newMonitor(true, State{Waiting: "connection refused"})
 		watch(t, m)
+		time.Sleep(2 * time.Minute)
+		expectReady(t, m, 503, "not ready: not streaming yet, for 2m0s: connection refused") // for which cluster is not known
+		if _, body := ask(m, "application/json"); strings.Contains(body, "oldest_unarchived_seconds") {
+			t.Error(body)
+		}
+		f.set(func(s *State) { *s = State{Streaming: true, ArchiveAsked: time.Now()} })
 		expectReady(t, m, 200, "ready: streaming\nthe archive was not reached yet, for 0s")
 		time.Sleep(61 * time.Second)
 		expectReady(t, m, 503, "not ready: streaming\nthe archive was not reached yet, for 1m1s")
