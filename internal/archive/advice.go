@@ -11,6 +11,8 @@ const (
 	// AdviceDamaged is about objects that are there and are not what was put, or are
 	// not the segments that their names say.
 	AdviceDamaged = "move the object away and " + AdviceMissing
+	// AdviceIndex is about damaged objects of the index.
+	AdviceIndex = "the index is a cache: delete the object, and walrecv receive makes another when it starts"
 )
 
 // Clears tells whether what is archived of a segment was read, and found to be

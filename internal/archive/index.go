@@ -196,6 +196,9 @@ func decodeIndex(text []byte, o Object, size segment.Size) ([]SegmentInfo, error
 		if n := len(infos); n > 0 && infos[n-1].Name.Compare(info.Name) >= 0 {
 			return nil, fmt.Errorf("segment %s is out of order", e.Name)
 		}
+		if info.Name.Timeline != o.Timeline {
+			return nil, fmt.Errorf("segment %s is of another timeline", e.Name)
+		}
 		infos = append(infos, info)
 	}
 	n := len(file.Segments)

@@ -15,16 +15,12 @@ import (
 const blocksAhead = 4
 
 // Infos calls visit for every complete segment of a listing, by timeline and
-// number: with what index objects say, and for the rest with what the objects
-// themselves say. An index object that is damaged, or that another one
+// number: with what the objects of an index say, which may be nil, and for the
+// rest with what the segments' own objects say. An index object that is damaged, or that another one
 // contradicts, is as if it were not there. A segment whose object cannot be read
 // is passed with its error, as of SegmentInfo. visit is not called concurrently,
 // and its first error ends Infos.
-func (a *Archive) Infos(ctx context.Context, l *Listing, visit func(SegmentInfo, error) error) error {
-	index, err := a.listIndex(ctx)
-	if err != nil {
-		return err
-	}
+func (a *Archive) Infos(ctx context.Context, l *Listing, index *Index, visit func(SegmentInfo, error) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	work, ctx := errgroup.WithContext(ctx)
 	defer func() {
@@ -95,12 +91,12 @@ type blockInfos struct {
 // at a time.
 type infoReader struct {
 	archive  *Archive
-	index    map[block][]Object
+	index    *Index
 	requests chan struct{} // holds a token for each
 }
 
 func (r *infoReader) read(ctx context.Context, names []segment.Name, b *blockInfos) {
-	known := r.readIndex(ctx, r.index[blockOf(names[0])])
+	known := r.readIndex(ctx, r.index.of(blockOf(names[0])))
 	var work sync.WaitGroup
 	for i, name := range names {
 		info, ok := known[name]
@@ -123,7 +119,7 @@ func (r *infoReader) readIndex(ctx context.Context, objects []Object) map[segmen
 	disputed := map[segment.Name]bool{}
 	for _, o := range objects {
 		r.requests <- struct{}{}
-		infos, err := r.archive.readIndex(ctx, o)
+		infos, err := r.index.read(ctx, r.archive, o)
 		<-r.requests
 		if err != nil {
 			continue // the objects themselves say the same

@@ -45,8 +45,12 @@ func BenchmarkInfos(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
+		index, err := a.Index(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
 		seen := 0
-		err := a.Infos(b.Context(), l, func(info SegmentInfo, err error) error {
+		err = a.Infos(b.Context(), l, index, func(info SegmentInfo, err error) error {
 			if err == nil && info.Known {
 				seen++
 			}

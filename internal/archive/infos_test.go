@@ -55,7 +55,11 @@ func told(t *testing.T, a *Archive) []string {
 		t.Fatal(err)
 	}
 	var lines []string
-	err = a.Infos(t.Context(), l, func(info SegmentInfo, err error) error {
+	index, err := a.Index(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = a.Infos(t.Context(), l, index, func(info SegmentInfo, err error) error {
 		lines = append(lines, fmt.Sprintf("%+v %v", info, err))
 		return nil
 	})
@@ -211,6 +215,7 @@ func TestBadIndexObjects(t *testing.T) {
 		`{"format":1,"segments":[` + entry(first) + `]}`, `{"format":1,"segments":[` + entry(last) + `]}`,
 		`{"format":1,"segments":[` + entry(first) + `,` + entry(first) + `,` + entry(last) + `]}`,
 		`{"format":1,"segments":[` + entry(first) + `,` + entry("x") + `,` + entry(last) + `]}`,
+		`{"format":1,"segments":[` + entry(first) + `,` + entry(name(2, 7).Format(testSize)) + `,` + entry(last) + `]}`,
 		`{"format":1,"segments":[` + entry(first) + `,{"name":"` + last + `"}]}`,
 		`{"format":1,"segments":[` + entry(first) + `,{"name":"` + last + `","sha256":"` + d + `","summary":{"faults":-1}}]}`,
 	} {
@@ -261,7 +266,7 @@ func TestInfosOverAFaultyStore(t *testing.T) {
 		return storagetest.Fault{}
 	})
 	var numbers []uint64
-	err = a.Infos(t.Context(), l, func(info SegmentInfo, err error) error {
+	err = a.Infos(t.Context(), l, nil, func(info SegmentInfo, err error) error {
 		numbers = append(numbers, info.Name.Number)
 		var damaged *DamagedError
 		switch info.Name.Number {
@@ -289,16 +294,15 @@ func TestInfosOverAFaultyStore(t *testing.T) {
 	}
 
 	a.store = faulty(store, storagetest.OpList, storagetest.Fault{Before: storagetest.ErrInjected})
-	visit := func(SegmentInfo, error) error { return nil }
-	if err := a.Infos(t.Context(), l, visit); !errors.Is(err, storagetest.ErrInjected) {
+	if _, err := a.Index(t.Context()); !errors.Is(err, storagetest.ErrInjected) {
 		t.Error(err)
 	}
 	stop := errors.New("stop")
-	if err := a.Infos(t.Context(), l, func(SegmentInfo, error) error { return stop }); !errors.Is(err, stop) {
+	if err := a.Infos(t.Context(), l, nil, func(SegmentInfo, error) error { return stop }); !errors.Is(err, stop) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	err = a.Infos(ctx, l, func(info SegmentInfo, err error) error {
+	err = a.Infos(ctx, l, nil, func(info SegmentInfo, err error) error {
 		cancel()
 		return nil
 	})

@@ -44,9 +44,14 @@ func Gather(ctx context.Context, a *archive.Archive, where string) (*Report, err
 	for i := range g.chain.Branches {
 		g.timeline(&g.chain.Branches[i])
 	}
-	if err := a.Infos(ctx, l, g.segment); err != nil {
+	index, err := a.Index(ctx)
+	if err != nil {
+		g.indexless = err // the objects themselves say the same
+	}
+	if err := a.Infos(ctx, l, index, g.segment); err != nil {
 		return nil, err
 	}
+	g.damagedIndex = index.Damaged()
 	if g.silent > 0 && g.silent == g.seen {
 		return nil, g.firstSilent
 	}
@@ -66,6 +71,9 @@ type gatherer struct {
 	points  map[segment.Position]bool // restore points that were seen
 
 	firstFaulty, firstUnreadable string // what the first of them is, for people
+
+	indexless    error                   // why the index is not known
+	damagedIndex []*archive.DamagedError // of it
 
 	seen, silent int   // segments; those of which the store told nothing
 	firstSilent  error // what it said instead

@@ -22,6 +22,17 @@ func (g *gatherer) problems() {
 			"A recovery along this timeline ends there. Take a new base backup, and look for the cause on the server.")
 	}
 	g.segmentProblems()
+	g.indexProblems()
+}
+
+// indexProblems tells of the index, which is only a cache.
+func (g *gatherer) indexProblems() {
+	if g.indexless != nil {
+		g.problem(g.indexless.Error(), "Nothing is missing from this report for it, which only took longer. See that the store answers.")
+	}
+	for _, d := range g.damagedIndex {
+		g.problem(d.Error(), archive.AdviceIndex)
+	}
 }
 
 func (g *gatherer) problem(what, do string) {

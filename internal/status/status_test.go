@@ -294,7 +294,7 @@ func (f failing) Open(ctx context.Context, key string) (io.ReadCloser, storage.I
 func TestStoreIsDown(t *testing.T) {
 	w := afterFailovers(t)
 	stores := map[string]storage.Store{"no segment": failing{Store: w.store, open: worldKey("wal")}}
-	for _, dir := range []string{"wal", "index", "gaps", "marks"} {
+	for _, dir := range []string{"wal", "gaps", "marks"} {
 		stores["no list of "+dir] = failing{Store: w.store, list: worldKey(dir)}
 	}
 	many := newWorld(t)
@@ -313,5 +313,23 @@ func TestStoreIsDown(t *testing.T) {
 	r := gather(t, failing{Store: w.store, open: worldKey(segmentKey(2, 7))})
 	if r.Segments.Unreadable != 1 || r.Window.Start != 0x800000 || !strings.Contains(text(t, r), errDown.Error()) {
 		t.Errorf("%+v, %+v", r.Segments, r.Window)
+	}
+}
+
+// TestIndexIsACache: without it the same is found out, and people are told.
+func TestIndexIsACache(t *testing.T) {
+	w := afterFailovers(t)
+	want := w.report()
+	key, content := indexObject(t, 3, 9, 11)
+	w.set(key, content[:len(content)/2])
+	for what, r := range map[string]*status.Report{
+		"down": gather(t, failing{Store: w.store, list: worldKey("index")}), "is damaged": w.report(),
+	} {
+		if len(r.Problems) != 1 || !strings.Contains(r.Problems[0].What, what) {
+			t.Errorf("%s: %+v", what, r.Problems)
+		}
+		if r.Problems = want.Problems; !reflect.DeepEqual(r.Window, want.Window) || r.Segments != want.Segments {
+			t.Errorf("%s: %+v", what, r)
+		}
 	}
 }

@@ -66,7 +66,7 @@ func (v *Verifier) lookUp(ctx context.Context, s *survey) error {
 	var infos []archive.SegmentInfo
 	err := v.retry(ctx, func(ctx context.Context, alive func()) error {
 		infos = infos[:0]
-		return v.archive.Infos(ctx, s.listing, func(i archive.SegmentInfo, err error) error {
+		return v.archive.Infos(ctx, s.listing, s.index, func(i archive.SegmentInfo, err error) error {
 			alive()
 			if err == nil { // else the segment itself will tell
 				infos = append(infos, i)

@@ -20,6 +20,7 @@ const maxForeign = 100
 type survey struct {
 	since     segment.LSN // start of the first segment of interest
 	listing   *archive.Listing
+	index     *archive.Index
 	strangers strangers
 	chain     *archive.Chain
 	unread    map[segment.TimelineID]error // histories that the store did not yield
@@ -59,6 +60,9 @@ func (v *Verifier) survey(ctx context.Context) (*survey, error) {
 		return nil, fmt.Errorf("read the gaps of the archive: %w", err)
 	}
 	s.chain = archive.NewChain(s.listing, histories, damaged, gaps)
+	if s.index, err = v.archive.Index(ctx); err != nil {
+		return nil, err
+	}
 	if err := v.lookUp(ctx, s); err != nil {
 		return nil, fmt.Errorf("read the index of the archive: %w", err)
 	}
