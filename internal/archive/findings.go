@@ -16,13 +16,13 @@ import (
 const smallReaders = 16
 
 // Histories reads the history files of a listing, and says of those that are
-// damaged what is wrong with them: as [NewChain] wants to have them. Any other
-// trouble is an error.
+// damaged, or cannot be read, what is wrong with them: as [NewChain] wants to have
+// them. Only the end of ctx is an error.
 func (a *Archive) Histories(ctx context.Context, l *Listing) (histories map[segment.TimelineID]segment.History, damaged map[segment.TimelineID]error, err error) {
 	timelines := l.Histories()
 	found := make([]segment.History, len(timelines))
 	damage := make([]error, len(timelines))
-	readers, ctx := errgroup.WithContext(ctx)
+	var readers errgroup.Group
 	readers.SetLimit(smallReaders)
 	for i, t := range timelines {
 		readers.Go(func() error {
@@ -30,8 +30,8 @@ func (a *Archive) Histories(ctx context.Context, l *Listing) (histories map[segm
 			if err == nil {
 				found[i], err = segment.ParseHistory(t, data)
 			}
-			damage[i], err = splitDamage(err)
-			return err
+			damage[i] = err
+			return ctx.Err()
 		})
 	}
 	if err := readers.Wait(); err != nil {
@@ -40,9 +40,10 @@ func (a *Archive) Histories(ctx context.Context, l *Listing) (histories map[segm
 	histories, damaged = map[segment.TimelineID]segment.History{}, map[segment.TimelineID]error{}
 	for i, t := range timelines {
 		switch {
+		case errors.Is(damage[i], fs.ErrNotExist): // deleted since it was listed
 		case damage[i] != nil:
 			damaged[t] = damage[i]
-		case found[i].Timeline == t: // else it was deleted since it was listed
+		default:
 			histories[t] = found[i]
 		}
 	}

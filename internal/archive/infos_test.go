@@ -382,7 +382,12 @@ func TestHistories(t *testing.T) {
 		t.Errorf("%+v, %v, %v", histories, damaged, err)
 	}
 	a.store = faulty(store, storagetest.OpOpen, storagetest.Fault{Before: storagetest.ErrInjected})
-	if histories, damaged, err := a.Histories(t.Context(), l); !errors.Is(err, storagetest.ErrInjected) {
+	if histories, damaged, err := a.Histories(t.Context(), l); err != nil || len(histories) != 0 || !errors.Is(damaged[2], storagetest.ErrInjected) {
+		t.Errorf("%+v, %v, %v", histories, damaged, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if histories, damaged, err := a.Histories(ctx, l); !errors.Is(err, context.Canceled) {
 		t.Errorf("%+v, %v, %v", histories, damaged, err)
 	}
 }

@@ -190,6 +190,14 @@ func (l *Listing) End(t segment.TimelineID) (end segment.LSN, ok bool) {
 	return segment.Name{Timeline: t, Number: ranges[0].Last}.End(l.size), true
 }
 
+// PartialsOn counts the partials of a timeline.
+func (l *Listing) PartialsOn(t segment.TimelineID) int {
+	if l.timelines[t] == nil {
+		return 0
+	}
+	return len(l.timelines[t].partials)
+}
+
 // Partials lists the partials of a segment.
 func (l *Listing) Partials(name segment.Name) []Partial {
 	if l.timelines[name.Timeline] == nil {

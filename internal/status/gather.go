@@ -42,7 +42,7 @@ func Gather(ctx context.Context, a *archive.Archive, where string) (*Report, err
 		return nil, err
 	}
 	for i := range g.chain.Branches {
-		g.timeline(&g.chain.Branches[i])
+		g.timeline(&g.chain.Branches[i], l)
 	}
 	index, err := a.Index(ctx)
 	if err != nil {
@@ -123,12 +123,13 @@ func (g *gatherer) mark(m segment.Mark) {
 }
 
 // timeline adds a timeline and its gaps.
-func (g *gatherer) timeline(b *archive.Branch) {
+func (g *gatherer) timeline(b *archive.Branch, l *archive.Listing) {
 	t := Timeline{
 		Timeline: uint32(b.Timeline),
 		Parent:   uint32(b.Parent),
 		Fork:     b.Fork,
 		History:  historyPresent,
+		Partials: l.PartialsOn(b.Timeline),
 		Ranges:   []Range{},
 	}
 	switch {

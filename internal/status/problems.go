@@ -44,7 +44,7 @@ func (g *gatherer) historyProblem(b *archive.Branch) {
 		return
 	}
 	file := segment.HistoryName(b.Timeline)
-	do := fmt.Sprintf("Compare %s in the archive with the one in the server's pg_wal.", file)
+	do := fmt.Sprintf("Make sure that %s in the archive can be read and is the one in the server's pg_wal.", file)
 	if errors.Is(b.Problem, archive.ErrNoHistory) {
 		do = fmt.Sprintf("No recovery finds its way to this timeline. Put %s from the server's pg_wal back into the archive.", file)
 	}

@@ -18,7 +18,7 @@ type Report struct {
 	SegmentSize   int64          `json:"wal_segment_size"`  // bytes
 	Timeline      uint32         `json:"timeline,omitzero"` // the newest one
 	Window        *Window        `json:"window,omitempty"`
-	Segments      Counts         `json:"segments"`
+	Segments      Counts         `json:"segment_counts"`
 	Timelines     []Timeline     `json:"timelines"`
 	Gaps          []Gap          `json:"gaps"`
 	Marks         []Mark         `json:"marks"`
@@ -54,16 +54,17 @@ const (
 	historyNone     = "none"     // timeline 1 has none
 	historyPresent  = "present"  // and sound
 	historyMissing  = "missing"  //
-	historyUnusable = "unusable" // damaged, or it contradicts what else is there
+	historyUnusable = "unusable" // damaged, not to be read, or it contradicts what else is there
 )
 
 // Timeline is one branch of the log.
 type Timeline struct {
 	Timeline    uint32      `json:"timeline"`
-	Parent      uint32      `json:"parent,omitzero"`
+	Parent      uint32      `json:"parent_timeline,omitzero"`
 	Fork        segment.LSN `json:"fork_lsn,omitzero"`
 	History     string      `json:"history"`
-	Segments    Counts      `json:"segments"`
+	Segments    Counts      `json:"segment_counts"`
+	Partials    int         `json:"partials"` // archived ones, which do not count as segments
 	Ranges      []Range     `json:"ranges"`
 	FirstCommit time.Time   `json:"first_commit,omitzero"`
 	LastCommit  time.Time   `json:"last_commit,omitzero"`

@@ -40,6 +40,9 @@ func TestSoundArchive(t *testing.T) {
 	w := afterFailovers(t)
 	key, content := indexObject(t, 3, 9, 11)
 	w.set(key, content)
+	for _, digest := range []string{"01234567", "89abcdef"} {
+		w.set("wal/00000001/"+segmentName(1, 5)+"."+digest+".partial.zst", nil)
+	}
 	r := w.report()
 	if len(r.Problems) != 0 || len(r.Gaps) != 0 || len(r.Marks) != 0 {
 		t.Errorf("problems %v, gaps %v, marks %v", r.Problems, r.Gaps, r.Marks)
@@ -59,7 +62,7 @@ func TestSoundArchive(t *testing.T) {
 	}
 	for i, want := range []status.Timeline{
 		{
-			Timeline: 1, History: "none", Segments: status.Counts{Total: 5, Verified: 5},
+			Timeline: 1, History: "none", Partials: 2, Segments: status.Counts{Total: 5, Verified: 5},
 			Ranges:      []status.Range{{"000000010000000000000002", "000000010000000000000006", 0x200000, 0x700000, 5}},
 			FirstCommit: worldTime(2), LastCommit: worldTime(6).Add(59 * time.Second),
 		},
@@ -284,7 +287,7 @@ func (f failing) List(ctx context.Context, prefix string, fn func(storage.Info) 
 }
 
 func (f failing) Open(ctx context.Context, key string) (io.ReadCloser, storage.Info, error) {
-	if f.open != "" && strings.HasPrefix(key, f.open) && strings.HasSuffix(key, ".zst") {
+	if f.open != "" && strings.HasPrefix(key, f.open) && !strings.HasSuffix(key, ".json") {
 		return nil, storage.Info{}, errDown
 	}
 	return f.Store.Open(ctx, key)
@@ -309,8 +312,13 @@ func TestStoreIsDown(t *testing.T) {
 			t.Errorf("%s: %+v, %v", what, r, err)
 		}
 	}
+	// A history file is on a bad sector.
+	r := gather(t, failing{Store: w.store, open: worldKey("wal/00000003.history")})
+	if r.Timelines[2].History != "unusable" || r.Window.Start != 0x900000 || !strings.Contains(text(t, r), "timeline 3: "+errDown.Error()) {
+		t.Errorf("%+v, %+v, %v", r.Timelines[2], r.Window, r.Problems)
+	}
 	// One sector is bad.
-	r := gather(t, failing{Store: w.store, open: worldKey(segmentKey(2, 7))})
+	r = gather(t, failing{Store: w.store, open: worldKey(segmentKey(2, 7))})
 	if r.Segments.Unreadable != 1 || r.Window.Start != 0x800000 || !strings.Contains(text(t, r), errDown.Error()) {
 		t.Errorf("%+v, %+v", r.Segments, r.Window)
 	}

@@ -123,13 +123,13 @@ func (t *texter) timelines(r *Report) {
 	if len(r.Timelines) == 0 {
 		return
 	}
-	t.table("TIMELINE", "PARENT", "FORK", "HISTORY", "SEGMENTS", "VERIFIED", "FIRST COMMIT", "LAST COMMIT")
+	t.table("TIMELINE", "PARENT", "FORK", "HISTORY", "SEGMENTS", "VERIFIED", "PARTIALS", "FIRST COMMIT", "LAST COMMIT")
 	for _, l := range r.Timelines {
 		parent := ""
 		if l.Parent != 0 {
 			parent = strconv.FormatUint(uint64(l.Parent), 10)
 		}
-		t.line(l.Timeline, parent, l.Fork, l.History, l.Segments.Total, l.Segments.Verified, l.FirstCommit, l.LastCommit)
+		t.line(l.Timeline, parent, l.Fork, l.History, l.Segments.Total, l.Segments.Verified, l.Partials, l.FirstCommit, l.LastCommit)
 	}
 }
 
