@@ -27,7 +27,7 @@ func addConfigOption(root *cobra.Command) {
 func addSharedOptions(fs *pflag.FlagSet) {
 	addConnOptions(fs, new(connOptions))
 	addArchiveOptions(fs, new(archiveOptions))
-	addReadOptions(fs, new(readOptions))
+	addReadOptions(fs, new(readOptions), onlyCluster)
 }
 
 // loadConfig gives a value to every option of cmd that the command line left

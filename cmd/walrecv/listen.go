@@ -31,14 +31,15 @@ func addressValue(target *string) pflag.Value {
 
 func parseAddress(text string) (string, error) {
 	host, port := "", text
+	var err error
 	if strings.Contains(text, ":") {
-		var err error
-		if host, port, err = net.SplitHostPort(text); err != nil {
-			return "", fmt.Errorf("invalid address %q: want HOST:PORT, [IPV6]:PORT or PORT", text)
-		}
+		host, port, err = net.SplitHostPort(text)
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return "", fmt.Errorf("invalid address %q: the port must be a number between 0 and 65535", text)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return "", fmt.Errorf("invalid address %q: want HOST:PORT, [IPV6]:PORT or PORT, with a port between 0 and 65535", text)
 	}
 	if host == "" {
 		host = loopback

@@ -12,7 +12,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 func main() {
@@ -74,7 +76,9 @@ func report(w io.Writer, err error, place bool) {
 // say writes for a person. If nobody can read it, there is nobody to tell.
 func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 
-// oneLine joins the lines of a message. Errors of the network come as lists.
+// oneLine joins the lines of a message, and writes what could play tricks on a
+// terminal as an escape: some of it comes from a server or an archive. Errors of
+// the network come as lists.
 func oneLine(message string) string {
 	lines := strings.FieldsFunc(message, func(r rune) bool { return r == '\n' || r == '\r' })
 	kept := lines[:0]
@@ -83,5 +87,21 @@ func oneLine(message string) string {
 			kept = append(kept, line)
 		}
 	}
-	return strings.ReplaceAll(strings.Join(kept, "; "), ":; ", ": ")
+	return escaped(strings.ReplaceAll(strings.Join(kept, "; "), ":; ", ": "))
+}
+
+// escaped writes each character that cannot be seen as Go writes it in quotes.
+func escaped(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRuneInString(text[i:])
+		if strconv.IsPrint(r) && (r != utf8.RuneError || n > 1) {
+			b.WriteRune(r)
+		} else {
+			quoted := strconv.Quote(text[i : i+n])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		i += n
+	}
+	return b.String()
 }

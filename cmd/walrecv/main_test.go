@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -110,6 +111,24 @@ func TestOneLine(t *testing.T) {
 	if got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
+	for text, want := range map[string]string{
+		"\x1b[2Jgone\x07, \"as it is\" c:\\x": `\x1b[2Jgone\a, "as it is" c:\x`,
+		"a\u009b31mb\u202ec\ufffd\xff":        "a\\u009b31mb\\u202ec\ufffd\\xff",
+		"größer, naïve, 日本":                   "größer, naïve, 日本",
+	} {
+		if got := oneLine(text); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// What a server or an archive says must not reach a terminal as it is.
+func TestErrorsAreTame(t *testing.T) {
+	var stderr bytes.Buffer
+	report(&stderr, errors.New("FATAL: \x1b]0;title\a"), true)
+	if want := `walrecv: FATAL: \x1b]0;title\a` + "\n"; stderr.String() != want {
+		t.Errorf("%q, want %q", stderr.String(), want)
+	}
 }
 
 // Help shows every option of every command, on standard output.
@@ -126,6 +145,19 @@ func TestHelp(t *testing.T) {
 					t.Errorf("%s %s does not show %q:\n%s", path, option, line, o.stdout)
 				}
 			}
+		}
+	}
+}
+
+// What is taken without --system-id depends on whether there is a data directory.
+func TestHelpOfSystemID(t *testing.T) {
+	for command, want := range map[string]string{
+		"restore": "(default: that of the data directory, or the only one there)",
+		"status":  "(default: the only one there)",
+		"verify":  "(default: the only one there)",
+	} {
+		if o := walrecv(nil, command, "--help"); !strings.Contains(o.stdout, want) {
+			t.Errorf("%s does not say %q:\n%s", command, want, o.stdout)
 		}
 	}
 }

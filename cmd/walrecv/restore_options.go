@@ -71,14 +71,18 @@ func addRestoreOptions(fs *pflag.FlagSet, c *restoreConfig) {
 	fs.Var(rangeValue(&c.retryFor, 0, 24*time.Hour), "retry-for", "try for `D` while the answer is unknown")
 	fs.Lookup("retry-for").DefValue = "5min; on a standby 10s"
 	fs.Var(choiceValue(&c.tail, tailAuto, tailNever), "tail", "deliver the unfinished last segment: `WHEN` is auto or never")
-	addReadOptions(fs, &c.read)
+	addReadOptions(fs, &c.read, "that of the data directory, or the only one there")
 }
 
 // readOptions are taken by every command that reads an archive.
 type readOptions struct {
-	systemID uint64 // 0: the data directory's, or the only one there
+	systemID uint64 // 0: restore takes the data directory's, or else the only one there
 }
 
-func addReadOptions(fs *pflag.FlagSet, o *readOptions) {
-	fs.Var(systemIDValue(&o.systemID), "system-id", "the cluster with the system identifier `N` (default: that of the data directory, or the only one there)")
+// onlyCluster is what the commands take that know no data directory.
+const onlyCluster = "the only one there"
+
+// addReadOptions declares them. without says what is taken without --system-id.
+func addReadOptions(fs *pflag.FlagSet, o *readOptions, without string) {
+	fs.Var(systemIDValue(&o.systemID), "system-id", "the cluster with the system identifier `N` (default: "+without+")")
 }

@@ -47,7 +47,7 @@ proven that nothing is, use walrecv verify.`,
 
 func addStatusOptions(fs *pflag.FlagSet, c *statusConfig) {
 	addArchiveOptions(fs, &c.archive)
-	addReadOptions(fs, &c.read)
+	addReadOptions(fs, &c.read, onlyCluster)
 	boolVar(fs, &c.json, "json", "", "print one JSON document")
 }
 

@@ -52,7 +52,7 @@ every page and every record is checked, too.
 
 func addVerifyOptions(fs *pflag.FlagSet, c *verifyConfig) {
 	addArchiveOptions(fs, &c.archive)
-	addReadOptions(fs, &c.read)
+	addReadOptions(fs, &c.read, onlyCluster)
 	boolVar(fs, &c.deep, "deep", "", "check every page and every record")
 	fs.Var(sinceValue(&c.since), "since", "leave out what is before `LSN|TIME`; a time needs an offset")
 	boolVar(fs, &c.json, "json", "", "print one JSON document")
@@ -79,15 +79,25 @@ func sinceValue(target *since) pflag.Value {
 	return parsed[since]{target, "lsn or time", parseSince, since.String}
 }
 
-// The forms of a time: with an offset, as PostgreSQL prints and JSON has them,
-// and without, which nobody knows how to read.
+// The forms of a time: with an offset, as PostgreSQL, walrecv status and date
+// print and JSON has them, and without, which nobody knows how to read.
 var (
-	timeLayouts = []string{
-		"2006-01-02T15:04:05Z07:00", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z07", "2006-01-02 15:04:05 Z07:00", "2006-01-02 15:04:05 Z07",
-		"2006-01-02T15:04Z07:00", "2006-01-02 15:04Z07:00", "2006-01-02 15:04Z07",
-	}
+	timeLayouts     = layouts([]string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04"}, "", " ")
 	zonelessLayouts = []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02"}
 )
+
+// layouts puts every form of an offset behind times, with what may be in between.
+func layouts(times []string, between ...string) []string {
+	var all []string
+	for _, t := range times {
+		for _, b := range between {
+			for _, offset := range []string{"Z07:00", "Z0700", "Z07", "UTC"} {
+				all = append(all, t+b+offset)
+			}
+		}
+	}
+	return all
+}
 
 // parseSince reads a position or a time.
 func parseSince(text string) (since, error) {

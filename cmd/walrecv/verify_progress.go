@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -23,26 +25,41 @@ func showProgress(w io.Writer, progress func() (done, total int64)) (stop func()
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return func() {}
 	}
-	began := time.Now()
 	ticker := time.NewTicker(progressInterval)
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		for {
-			select {
-			case <-ticker.C:
-				done, total := progress()
-				say(w, "%s%s", clearLine, progressLine(done, total, time.Since(began)))
-			case <-end:
-				say(w, clearLine)
-				return
-			}
+		if by := drawProgress(w, progress, ticker.C, interrupted, end); by != nil {
+			signal.Reset(by)
+			_ = syscall.Kill(os.Getpid(), by.(syscall.Signal)) // now it ends the process
 		}
 	}()
 	return func() {
 		ticker.Stop()
+		signal.Stop(interrupted)
 		close(end)
 		<-ended
+	}
+}
+
+// drawProgress keeps one line up to date, until end is closed, or until it is
+// interrupted. The line then stays, and what follows gets one of its own.
+func drawProgress(w io.Writer, progress func() (done, total int64), tick <-chan time.Time, interrupted <-chan os.Signal, end <-chan struct{}) (by os.Signal) {
+	began := time.Now()
+	for {
+		select {
+		case <-tick:
+			done, total := progress()
+			say(w, "%s%s", clearLine, progressLine(done, total, time.Since(began)))
+		case by := <-interrupted:
+			say(w, "\n")
+			return by
+		case <-end:
+			say(w, clearLine)
+			return nil
+		}
 	}
 }
 

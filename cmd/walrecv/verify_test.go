@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,11 @@ func TestSinceValue(t *testing.T) {
 		"2026-01-31 17:30:00 +05:30":    {time: noon},
 		"2026-01-31 12:00:00.25+00":     {time: noon.Add(250 * time.Millisecond)},
 		"2026-01-31T07:00-05:00":        {time: noon},
+		"2026-01-31 12:00:00 UTC":       {time: noon}, // as walrecv status has it
+		"2026-01-31 12:00:00.5 UTC":     {time: noon.Add(500 * time.Millisecond)},
+		"2026-01-31 13:00:00+0100":      {time: noon},
+		"2026-01-31 13:00:00 +0100":     {time: noon},
+		"2026-01-31T17:30:00+0530":      {time: noon},
 		"2026-01-31T12:00:00.000001Z":   {time: noon.Add(time.Microsecond)},
 		"2026-01-31 12:00:00.000000+00": {time: noon},
 	} {
@@ -35,7 +41,7 @@ func TestSinceValue(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"2026-01-31 12:00:00": "no offset", "2026-01-31": "no offset", "2026-01-31T12:00": "no offset",
-		"": "neither", "latest": "base backups", "20260131T120000F": "base backups", "0/": "neither", "12:00+00": "neither",
+		"": "neither", "latest": "base backups", "20260131T120000F": "base backups", "0/": "neither", "12:00+00": "neither", "2026-01-31 12:00:00 CET": "neither",
 	} {
 		if got, err := parseSince(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, %v; want %q", text, got, err, want)
@@ -59,6 +65,12 @@ func TestProgressLine(t *testing.T) {
 		}
 	}
 	var w bytes.Buffer
+	interrupted := make(chan os.Signal, 1)
+	interrupted <- os.Interrupt
+	if by := drawProgress(&w, nil, nil, interrupted, nil); by != os.Interrupt || w.String() != "\n" {
+		t.Errorf("interrupted by %v: %q", by, w.String())
+	}
+	w.Reset()
 	showProgress(&w, func() (int64, int64) { return 1, 2 })()
 	if w.Len() > 0 {
 		t.Errorf("not on a terminal: %q", w.String())
@@ -79,8 +91,8 @@ func TestVerifyReport(t *testing.T) {
 	}{
 		{verify.Report{Segments: 1, Bytes: 16 << 20, Timelines: make([]verify.Timeline, 1)}, 0, "sound: 1 segment, 16 MB on 1 timeline, in 1.5s\n"},
 		{
-			verify.Report{Deep: true, Segments: 2, Partials: 3, Records: 7, Since: 0x10, Notices: []verify.Finding{{Kind: verify.KindForeign, Message: "what is it"}}},
-			0, "notice: what is it\nsound: 2 segments, 3 partials, 0 B on 0 timelines, 7 records, since 0/10, in 1.5s\n",
+			verify.Report{Deep: true, Segments: 2, Partials: 3, Records: 7, Since: 0x10, Notices: []verify.Finding{{Kind: verify.KindForeign, Message: "what is \x1b[31mit"}}},
+			0, "notice: what is \\x1b[31mit\nsound: 2 segments, 3 partials, 0 B on 0 timelines, 7 records, since 0/10, in 1.5s\n",
 		},
 		{
 			verify.Report{Findings: []verify.Finding{finding}},
