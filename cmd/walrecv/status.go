@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/status"
 )
 
@@ -58,7 +59,7 @@ func (a *app) runStatus(ctx context.Context, c statusConfig) error {
 	if err != nil {
 		return unreadable(err)
 	}
-	report, err := status.Gather(ctx, arch, c.archive.location.String())
+	report, err := status.Gather(ctx, arch, c.archive.location.String(), archive.Pause)
 	if err != nil {
 		return err
 	}

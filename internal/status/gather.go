@@ -13,14 +13,10 @@ import (
 	"github.com/walrecv/walrecv/segment"
 )
 
-// Gather reads what the archive holds. where says to people where it is. What is
-// damaged in the archive is a part of the report; an error means that the archive
-// could not be read.
-func Gather(ctx context.Context, a *archive.Archive, where string) (*Report, error) {
-	l, err := a.Listing(ctx)
-	if err != nil {
-		return nil, err
-	}
+// Gather reads what the archive holds. where says to people where it is, pause
+// waits between two looks ([archive.Pause]). What is damaged in the archive is a
+// part of the report; an error means that the archive could not be read.
+func Gather(ctx context.Context, a *archive.Archive, where string, pause func(context.Context) error) (*Report, error) {
 	id := a.Identity()
 	g := &gatherer{
 		size: id.SegmentSize,
@@ -35,12 +31,20 @@ func Gather(ctx context.Context, a *archive.Archive, where string) (*Report, err
 			RestorePoints: []RestorePoint{},
 			Problems:      []Problem{},
 		},
+		marks:  map[segment.Name][]int{},
 		broken: map[segment.Name]bool{},
 		points: map[segment.Position]bool{},
 	}
-	if err := g.findings(ctx, a, l); err != nil {
+	seen, err := archive.Settle(ctx, func(ctx context.Context) (archive.Look, error) { return g.look(ctx, a) }, pause)
+	if err != nil {
 		return nil, err
 	}
+	if err := g.readMarks(ctx, a); err != nil {
+		return nil, err
+	}
+	l := seen.Listing
+	g.chain = seen.Chain
+	g.follow()
 	for i := range g.chain.Branches {
 		g.timeline(&g.chain.Branches[i], l)
 	}
@@ -65,6 +69,11 @@ type gatherer struct {
 	size   segment.Size
 	chain  *archive.Chain
 
+	gapsDamage, marksDamage error // gaps and marks that cannot be read
+
+	marked []segment.Mark         // as report.Marks has them
+	marks  map[segment.Name][]int // of a segment, in marked
+
 	line    []archive.Span            // the way to the end of the newest timeline
 	commits []segmentCommits          // of the segments on it
 	broken  map[segment.Name]bool     // segments that end a recovery
@@ -82,45 +91,6 @@ type gatherer struct {
 // maxSilent is how many segments may be unreadable for reasons of the store, as a
 // disk has with bad sectors. A store that fails more often is not there.
 const maxSilent = 100
-
-// findings reads what was found out about the WAL, and lays out the timelines.
-func (g *gatherer) findings(ctx context.Context, a *archive.Archive, l *archive.Listing) error {
-	gaps, gapsErr := a.Gaps(ctx)
-	marks, marksErr := a.Marks(ctx)
-	for _, err := range []error{gapsErr, marksErr} {
-		var damaged *archive.DamagedError
-		if err != nil && !errors.As(err, &damaged) {
-			return err
-		}
-	}
-	histories, damaged, err := a.Histories(ctx, l)
-	if err != nil {
-		return err
-	}
-	g.chain = archive.NewChain(l, histories, damaged, gaps)
-	for _, m := range marks {
-		g.mark(m)
-	}
-	g.damagedFindings(gapsErr)
-	g.damagedFindings(marksErr)
-	if current := g.chain.Current(); current != nil {
-		g.report.Timeline = uint32(current.Timeline)
-		g.line = g.chain.Line(current.Timeline)
-	}
-	return nil
-}
-
-func (g *gatherer) mark(m segment.Mark) {
-	g.broken[m.Name] = true
-	g.report.Marks = append(g.report.Marks, Mark{
-		Timeline:   uint32(m.Name.Timeline),
-		Segment:    m.Name.Format(g.size),
-		LSN:        m.LSN,
-		SoundUntil: m.End,
-		Reason:     m.Reason,
-		Found:      m.Found.UTC(),
-	})
-}
 
 // timeline adds a timeline and its gaps.
 func (g *gatherer) timeline(b *archive.Branch, l *archive.Listing) {
@@ -146,6 +116,7 @@ func (g *gatherer) timeline(b *archive.Branch, l *archive.Listing) {
 	g.report.Timelines = append(g.report.Timelines, t)
 	for _, h := range b.Holes {
 		gap := Gap{Timeline: uint32(h.Timeline), Range: g.rangeOf(h.Timeline, archive.Range{First: h.First, Last: h.Last})}
+		gap.Arriving = h.Arriving && h.Gap == nil
 		if h.Gap != nil {
 			gap.Accepted, gap.Reason, gap.Found = true, h.Gap.Reason, h.Gap.Found.UTC()
 		}
@@ -170,6 +141,7 @@ func (g *gatherer) segment(info archive.SegmentInfo, err error) error {
 	s := &info.Summary
 	t.Segments.Total++
 	g.seen++
+	g.clearMarks(info)
 	switch {
 	case err != nil:
 		t.Segments.Unreadable++

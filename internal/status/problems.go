@@ -17,10 +17,15 @@ func (g *gatherer) problems() {
 		g.gapProblem(gap)
 	}
 	for _, m := range g.report.Marks {
+		if m.Cleared {
+			continue
+		}
 		g.problem(
 			fmt.Sprintf("timeline %d is damaged at %s, in %s, as the server sent it: %s", m.Timeline, m.LSN, m.Segment, m.Reason),
 			"A recovery along this timeline ends there. Take a new base backup, and look for the cause on the server.")
 	}
+	g.damagedFindings(g.gapsDamage)
+	g.damagedFindings(g.marksDamage)
 	g.segmentProblems()
 	g.indexProblems()
 }
@@ -40,7 +45,7 @@ func (g *gatherer) problem(what, do string) {
 }
 
 func (g *gatherer) historyProblem(b *archive.Branch) {
-	if b.Problem == nil {
+	if b.Problem == nil || b.Arriving {
 		return
 	}
 	file := segment.HistoryName(b.Timeline)
@@ -53,6 +58,9 @@ func (g *gatherer) historyProblem(b *archive.Branch) {
 
 func (g *gatherer) gapProblem(gap Gap) {
 	what := fmt.Sprintf("timeline %d has a gap from %s to %s: %s", gap.Timeline, gap.Start, gap.End, segments(gap.Range))
+	if gap.Arriving {
+		return
+	}
 	if gap.Accepted {
 		g.problem(what+", and it was accepted ("+gap.Reason+")",
 			fmt.Sprintf("A base backup from before %s cannot be recovered beyond it: keep one that was begun at %s or later.", gap.Start, gap.End))

@@ -84,7 +84,9 @@ type Gap struct {
 	Timeline uint32 `json:"timeline"`
 	Range
 	// Accepted says that the operator agreed to go on without it.
-	Accepted bool      `json:"accepted"`
+	Accepted bool `json:"accepted"`
+	// Arriving says that it can be on its way: what comes later is there already.
+	Arriving bool      `json:"arriving,omitzero"`
 	Reason   string    `json:"reason,omitzero"`
 	Found    time.Time `json:"found,omitzero"`
 }
@@ -97,6 +99,7 @@ type Mark struct {
 	SoundUntil segment.LSN `json:"sound_until_lsn"`
 	Reason     string      `json:"reason"`
 	Found      time.Time   `json:"found,omitzero"`
+	Cleared    bool        `json:"cleared,omitzero"` // the archive has it in order
 }
 
 // RestorePoint is a named restore point.

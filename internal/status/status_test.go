@@ -102,8 +102,8 @@ func TestWindowEndsAtWhatIsWrong(t *testing.T) {
 		"faulty":                   {func(w *world) { w.segment(2, 7, soundSummary(7, fault)) }, 0x800000, 0xC00000, "first 000000020000000000000007 at 0/780010: wrong checksum"},
 		"unreadable":               {func(w *world) { w.set(segmentKey(2, 7), []byte("foreign")) }, 0x800000, 0xC00000, "does not end with a digest"},
 		"unreadable, newest":       {func(w *world) { w.set(segmentKey(3, 11), nil) }, 0x200000, 0xB00000, "1 segment cannot be read"},
-		"marked":                   {func(w *world) { w.mark(mark(2, 7)) }, 0x800000, 0xC00000, "timeline 2 is damaged at 0/780010, in 000000020000000000000007"},
-		"marked where it was left": {func(w *world) { w.mark(mark(1, 6)) }, 0x200000, 0xC00000, "timeline 1 is damaged"},
+		"marked":                   {func(w *world) { w.mark(mark(2, 7)); w.segment(2, 7, soundSummary(7, notWhole)) }, 0x800000, 0xC00000, "timeline 2 is damaged at 0/780010, in 000000020000000000000007"},
+		"marked where it was left": {func(w *world) { w.mark(mark(1, 6)); w.segment(1, 6, soundSummary(6, notWhole)) }, 0x200000, 0xC00000, "timeline 1 is damaged"},
 		"a damaged gap":            {func(w *world) { w.set("gaps/00000002.0000000000700000-0000000000800000.gap", []byte("{")) }, 0x200000, 0xC00000, ".gap is damaged"},
 		"a damaged mark":           {func(w *world) { w.set("marks/000000020000000000000007.0000000000780010.mark", []byte("{")) }, 0x200000, 0xC00000, ".mark is damaged"},
 	} {
@@ -131,6 +131,9 @@ func TestWindowEndsAtWhatIsWrong(t *testing.T) {
 	}
 }
 
+// notWhole is of a segment that was not read from its first record to its last.
+const notWhole = `"unchecked_bytes":100`
+
 func mark(timeline segment.TimelineID, number uint64) segment.Mark {
 	start := worldSize.Start(number)
 	return segment.Mark{
@@ -157,7 +160,7 @@ func TestGaps(t *testing.T) {
 	w.gap(accepted)
 	r := w.report()
 	want := []status.Gap{
-		{1, status.Range{"000000010000000000000004", "000000010000000000000006", 0x400000, 0x700000, 3}, true, "WAL removed", worldTime(9)},
+		{1, status.Range{"000000010000000000000004", "000000010000000000000006", 0x400000, 0x700000, 3}, true, false, "WAL removed", worldTime(9)},
 		{Timeline: 1, Range: status.Range{"000000010000000000000009", "000000010000000000000009", 0x900000, 0xA00000, 1}},
 	}
 	if !reflect.DeepEqual(r.Gaps, want) {
@@ -211,6 +214,7 @@ func TestRestorePoints(t *testing.T) {
 	if !reflect.DeepEqual(got, want) || r.MoreRestorePoints != 3 {
 		t.Errorf("restore points %q and %d more; want %q and 3", got, r.MoreRestorePoints, want)
 	}
+	w.segment(2, 5, soundSummary(5, notWhole, points(point(0x590000, "after"))))
 	w.mark(mark(2, 5)) // now the window begins behind it
 	for _, p := range w.report().RestorePoints {
 		if p.InWindow {
@@ -308,7 +312,7 @@ func TestStoreIsDown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r, err := status.Gather(t.Context(), a, ""); !errors.Is(err, errDown) {
+		if r, err := status.Gather(t.Context(), a, "", noPause); !errors.Is(err, errDown) {
 			t.Errorf("%s: %+v, %v", what, r, err)
 		}
 	}

@@ -155,8 +155,11 @@ func (t *texter) gaps(r *Report) {
 	t.table("GAP ON", "FROM", "TO", "SEGMENTS", "ACCEPTED", "FOUND", "REASON")
 	for _, g := range r.Gaps[:min(len(r.Gaps), most)] {
 		accepted := "no"
-		if g.Accepted {
+		switch {
+		case g.Accepted:
 			accepted = "yes"
+		case g.Arriving:
+			accepted = "arriving"
 		}
 		t.line(g.Timeline, g.Start, g.End, g.Segments, accepted, g.Found, g.Reason)
 	}
@@ -167,9 +170,13 @@ func (t *texter) marks(r *Report) {
 	if len(r.Marks) == 0 {
 		return
 	}
-	t.table("DAMAGE IN", "AT", "SOUND UNTIL", "FOUND", "REASON")
+	t.table("DAMAGE IN", "AT", "SOUND UNTIL", "FOUND", "NOW", "REASON")
 	for _, m := range r.Marks[:min(len(r.Marks), most)] {
-		t.line(m.Segment, m.LSN, m.SoundUntil, m.Found, m.Reason)
+		now := "damaged"
+		if m.Cleared {
+			now = "sound"
+		}
+		t.line(m.Segment, m.LSN, m.SoundUntil, m.Found, now, m.Reason)
 	}
 	t.more(len(r.Marks))
 }

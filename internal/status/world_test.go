@@ -2,6 +2,7 @@ package status_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -171,13 +172,16 @@ func (w *world) report() *status.Report {
 	return gather(w.t, w.store)
 }
 
+// noPause is between two looks at an archive that does not change.
+func noPause(context.Context) error { return nil }
+
 func gather(t testing.TB, store storage.Store) *status.Report {
 	t.Helper()
 	a, err := archive.Open(t.Context(), store, worldSystem)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := status.Gather(t.Context(), a, "/srv/wal")
+	r, err := status.Gather(t.Context(), a, "/srv/wal", noPause)
 	if err != nil {
 		t.Fatal(err)
 	}
