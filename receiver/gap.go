@@ -76,8 +76,7 @@ func (s *session) acceptGap(ctx context.Context, start segment.Position) (segmen
 	s.r.log.Error("WAL is missing, and --accept-gap goes on behind it: recovery cannot cross the gap, take a base backup now",
 		"from", start.String(), "to", to.String(), "reason", gap.Reason)
 	s.held.Gaps = append(s.held.Gaps, g)
-	start, _ = segment.Resume(s.history, s.server.SegmentSize, s.held)
-	return start, nil
+	return s.startPosition(), nil
 }
 
 // firstAvailable finds the first segment, from one on, from which on the server
@@ -113,6 +112,8 @@ func (s *session) firstAvailable(ctx context.Context, from segment.LSN) (segment
 func (s *session) probe(ctx context.Context, at segment.LSN) (bool, error) {
 	st := &stream{conn: s.conn}
 	st.deadline.conn = s.conn.Conn()
+	wake := context.AfterFunc(ctx, st.deadline.expire) // start has its own
+	defer wake()
 	query := startQuery("", segment.Position{Timeline: s.newest(at), LSN: at})
 	copying, _, err := st.start(ctx, query)
 	if err == nil && copying {

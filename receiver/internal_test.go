@@ -1,7 +1,9 @@
 package receiver
 
 import (
+	"context"
 	"encoding/binary"
+	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -108,4 +110,36 @@ func (c *countingSink) Sync() (segment.LSN, error)           { return 8 + c.n, n
 func (c *countingSink) Close() error                         { return nil }
 func (c *countingSink) Switch(segment.TimelineID, segment.LSN, []byte) error {
 	return nil
+}
+
+// blindKeeper makes a verifier fail.
+type blindKeeper struct{ Keeper }
+
+func (blindKeeper) Before(segment.LSN, segment.History) (segment.Name, io.ReadCloser, error) {
+	panic("as a mistake would")
+}
+
+// A verifier that failed holds nobody up, and sees again with the next stream.
+func TestBlindVerifier(t *testing.T) {
+	const size = segment.Size(1 << 20)
+	failures := 0
+	v := newVerifier(blindKeeper{}, slog.New(slog.DiscardHandler), func() { failures++ }, false)
+	begin := verifyBegin{
+		at:      segment.Position{Timeline: 1, LSN: 1 << 20},
+		cluster: segment.Cluster{Identity: segment.Identity{SystemID: 7, Size: size}, Major: 15},
+		history: segment.History{Timeline: 1},
+	}
+	v.guarded(verifyWork{begin: &begin})
+	name := segment.Name{Timeline: 1, Number: 1}
+	v.expect(name, 1<<20, 1<<20, size)
+	if _, ok := v.summary(t.Context(), name); ok || failures != 1 {
+		t.Errorf("a summary of what was not read, %d failures", failures)
+	}
+	v.begun(begin.at)
+	v.expect(name, 1<<20, 1<<20, size)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, ok := v.summary(ctx, name); ok || v.pending[name].read == nil {
+		t.Error("the next stream is not waited for")
+	}
 }

@@ -259,11 +259,13 @@ func (s *session) historyOf(t segment.TimelineID) segment.History {
 // repeat moves the start back to where the verifier wants WAL once more.
 func (s *session) repeat(start segment.Position) segment.Position {
 	again, ok := s.r.verifier.repeatFrom()
-	if !ok || again.LSN > start.LSN || again.Timeline > start.Timeline {
+	if !ok {
 		return start
 	}
-	if _, end, ok := s.history.Bounds(again.Timeline); !ok || again.LSN >= end {
-		return start // the server was promoted without it
+	_, end, known := s.history.Bounds(again.Timeline)
+	if !known || again.LSN >= end || again.LSN > start.LSN || again.Timeline > start.Timeline {
+		s.r.verifier.cannotRepeat() // the server was promoted without it, or it comes anyway
+		return start
 	}
 	s.repeating = again != start
 	return again

@@ -220,13 +220,15 @@ func (s *stream) walData(at segment.LSN, p []byte) error {
 		return nil
 	}
 	s.progress.received(at+segment.LSN(len(p)), len(p))
+	name := segment.Name{Timeline: s.timeline, Number: s.size.Number(at)}
+	s.verifier.expect(name, at, len(p), s.size) // before it can be sealed
 	if err := s.sink.Append(at, p); err != nil {
 		return local(err)
 	}
 	s.pos += segment.LSN(len(p))
 	s.progress.written(s.pos)
 	s.feedback.wrote(s.pos, s.size.Number(at) != s.size.Number(s.pos))
-	s.verifier.feed(segment.Name{Timeline: s.timeline, Number: s.size.Number(at)}, at, p, s.size)
+	s.verifier.feed(at, p)
 	return nil
 }
 

@@ -38,13 +38,20 @@ type verifier struct {
 	state verifyState // of the goroutine
 
 	mu        sync.Mutex
-	pending   map[segment.Name]chan struct{} // being read; closed when it was
+	pending   map[segment.Name]pendingRead // being read
+	blind     bool                         // nothing is being read
 	summaries map[segment.Name]segment.Summary
 	order     []segment.Name // of summaries, the oldest first
 	interrupt func(error)    // ends the stream that there is
 	again     segment.Position
 	asking    bool      // again means something
 	awaiting  time.Time // since when a stream that was ended has not begun again; zero: it has
+}
+
+// pendingRead is a segment that was streamed to its end and is still being read.
+type pendingRead struct {
+	end  segment.LSN
+	read chan struct{} // closed when it was
 }
 
 // verifyWork is a piece of the stream or the beginning of one.
@@ -68,7 +75,7 @@ func newVerifier(k Keeper, log *slog.Logger, failed func(), lenient bool) *verif
 	v := &verifier{
 		keeper: k, log: log, failed: failed, lenient: lenient,
 		work: make(chan verifyWork, verifyBuffers), free: make(chan []byte, verifyBuffers), done: make(chan struct{}),
-		pending:   map[segment.Name]chan struct{}{},
+		pending:   map[segment.Name]pendingRead{},
 		summaries: map[segment.Name]segment.Summary{},
 		state:     verifyState{skip: true},
 	}
@@ -89,9 +96,14 @@ func (v *verifier) stop() {
 // begin says what the next bytes are, and how to end the stream they come from.
 func (v *verifier) begin(b verifyBegin, interrupt func(error)) {
 	v.mu.Lock()
-	v.interrupt, v.asking = interrupt, false
+	v.interrupt = interrupt
+	v.asking = v.asking && b.at != v.again
+	late := v.asking // it was asked for after this stream had been prepared
 	v.mu.Unlock()
 	v.work <- verifyWork{begin: &b}
+	if late {
+		interrupt(errAskAgain)
+	}
 }
 
 // ended says that the stream cannot be interrupted any more.
@@ -102,8 +114,7 @@ func (v *verifier) ended() {
 }
 
 // feed takes bytes that were written. It copies them.
-func (v *verifier) feed(name segment.Name, at segment.LSN, p []byte, size segment.Size) {
-	v.expect(name, at, len(p), size)
+func (v *verifier) feed(at segment.LSN, p []byte) {
 	for len(p) > 0 {
 		buf := <-v.free
 		if buf == nil {
@@ -119,8 +130,8 @@ func (v *verifier) feed(name segment.Name, at segment.LSN, p []byte, size segmen
 func (v *verifier) expect(name segment.Name, at segment.LSN, n int, size segment.Size) {
 	for end := name.End(size); at+segment.LSN(n) >= end && at < end; end = name.End(size) {
 		v.mu.Lock()
-		if _, ok := v.pending[name]; !ok {
-			v.pending[name] = make(chan struct{})
+		if _, ok := v.pending[name]; !ok && !v.blind {
+			v.pending[name] = pendingRead{end, make(chan struct{})}
 		}
 		v.mu.Unlock()
 		n -= int(end - at)
@@ -134,7 +145,7 @@ func (v *verifier) expect(name segment.Name, at segment.LSN, n int, size segment
 // or not from its start.
 func (v *verifier) summary(ctx context.Context, name segment.Name) (sum segment.Summary, ok bool) {
 	v.mu.Lock()
-	wait := v.pending[name]
+	wait := v.pending[name].read
 	sum, ok = v.summaries[name]
 	v.mu.Unlock()
 	if wait == nil {
@@ -166,8 +177,8 @@ func (v *verifier) settled(name segment.Name, sum segment.Summary, ok bool) {
 		delete(v.summaries, v.order[0])
 		v.order = v.order[1:]
 	}
-	if wait, ok := v.pending[name]; ok {
-		close(wait)
+	if p, ok := v.pending[name]; ok {
+		close(p.read)
 		delete(v.pending, name)
 	}
 }
@@ -176,8 +187,8 @@ func (v *verifier) settled(name segment.Name, sum segment.Summary, ok bool) {
 func (v *verifier) dropPending() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for name, wait := range v.pending {
-		close(wait)
+	for name, p := range v.pending {
+		close(p.read)
 		delete(v.pending, name)
 	}
 }
@@ -193,11 +204,26 @@ func (v *verifier) ask(at segment.Position) {
 	}
 }
 
-// repeats notes that a stream has begun.
-func (v *verifier) repeats() {
+// begun notes that a stream has begun. What is in front of it will not come any
+// more.
+func (v *verifier) begun(at segment.Position) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.awaiting = time.Time{}
+	v.awaiting, v.blind = time.Time{}, false
+	for name, p := range v.pending {
+		if name.Timeline < at.Timeline || p.end <= at.LSN {
+			close(p.read)
+			delete(v.pending, name)
+		}
+	}
+}
+
+// blinded notes that nothing is read before the next stream begins.
+func (v *verifier) blinded() {
+	v.mu.Lock()
+	v.blind = true
+	v.mu.Unlock()
+	v.dropPending()
 }
 
 // connectionFailed lets go whoever waits for a stream to begin again, if that
@@ -219,6 +245,13 @@ func (v *verifier) end(err error) {
 	if interrupt != nil {
 		interrupt(local(err))
 	}
+}
+
+// cannotRepeat says that what was asked for is not to be had.
+func (v *verifier) cannotRepeat() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.asking = false
 }
 
 // repeatFrom is where the next stream has to begin, if it is to repeat something.

@@ -16,9 +16,10 @@ type verifyState struct {
 	reader *segment.Reader
 	sums   *segment.Summarizer
 	faults []segment.Fault // told since the last look at them
-	primed segment.LSN     // what is read from here on was preceded by what is held; 0: it was not
+	border border          // between what is held and what is streamed
 	skip   bool            // until the next beginning: the stream is being ended
 
+	last    segment.LSN   // the newest record
 	suspect segment.Fault // asked for again; zero LSN and Reason: none
 	asked   segment.Name  // the segment that was asked for again last
 }
@@ -31,6 +32,10 @@ func (v *verifier) loop() {
 			v.free <- w.data[:0]
 		}
 	}
+	if f := v.state.suspect; f.Reason != "" {
+		f.Reason += "; the receiver ended before the server was asked for it again"
+		v.confirmed(f)
+	}
 	v.dropPending()
 }
 
@@ -42,7 +47,7 @@ func (v *verifier) guarded(w verifyWork) {
 			v.log.Error("the check of the WAL failed, and begins anew with the next connection; please report this", "cause", fmt.Sprint(cause))
 			v.failed()
 			v.state = verifyState{skip: true}
-			v.dropPending()
+			v.blinded()
 		}
 	}()
 	switch {
@@ -57,9 +62,10 @@ func (v *verifier) guarded(w verifyWork) {
 // it is shown the segment that is held there.
 func (v *verifier) begins(b verifyBegin) {
 	s := &v.state
-	s.begin, s.skip = b, false
-	v.repeats()
-	if f := s.suspect; f.Reason != "" && b.at.LSN > f.LSN {
+	s.begin = b
+	v.begun(b.at)
+	_, s.skip = v.repeatFrom() // this stream is about to be ended
+	if f := s.suspect; !s.skip && f.Reason != "" && b.at.LSN > f.LSN {
 		s.suspect = segment.Fault{}
 		f.Reason += "; it could not be had again"
 		v.confirmed(f)
@@ -71,7 +77,7 @@ func (v *verifier) begins(b verifyBegin) {
 		}, s.sums)
 		if err != nil {
 			v.log.Error("the WAL cannot be checked", "error", err)
-			v.dropPending()
+			v.blinded()
 			s.skip = true
 			return
 		}
@@ -81,13 +87,14 @@ func (v *verifier) begins(b verifyBegin) {
 	if !s.reader.Continues(b.at.LSN) {
 		v.prime(b)
 	}
+	s.border.begins(b)
 }
 
 // prime reads the segment in front of a stream, so that the first record of the
 // stream can be compared with the last one that is held.
 func (v *verifier) prime(b verifyBegin) {
 	s := &v.state
-	s.primed = 0
+	s.border = border{}
 	name, file, err := v.keeper.Before(b.at.LSN, b.history)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -104,7 +111,10 @@ func (v *verifier) prime(b verifyBegin) {
 		v.failed()
 	}
 	if len(s.faults) == 0 {
-		s.primed = b.at.LSN
+		s.border = border{at: b.at.LSN, last: s.last}
+		if from, open := s.reader.Open(); open {
+			s.border.last = from
+		}
 	}
 	s.faults = nil
 }
@@ -134,8 +144,13 @@ func (v *verifier) read(at segment.LSN, p []byte) {
 	for len(p) > 0 && !s.skip {
 		n := min(int64(len(p)), int64(size)-size.Offset(at))
 		s.reader.Feed(at, p[:n])
+		s.border.read(at, p[:n])
 		at, p = at+segment.LSN(n), p[n:]
 		v.judge()
+		if reason := s.border.broken(); reason != "" && !v.lenient {
+			v.end(fmt.Errorf("the server's WAL from %s does not continue the segment that is held in front of it (%s): was it restored from a snapshot? %w",
+				s.border.at, reason, segment.ErrBranch))
+		}
 		if size.Offset(at) == 0 {
 			sum, ok := s.sums.Summary(s.reader)
 			if s.skip {
@@ -200,16 +215,13 @@ func (v *verifier) confirmed(f segment.Fault) {
 	if err := v.keeper.PutMark(mark); err != nil {
 		v.log.Error("the damage could not be recorded", "error", err)
 	}
-	if s.primed != 0 && f.LSN >= s.primed && f.End <= s.primed && !v.lenient {
-		v.end(fmt.Errorf("the server's WAL from %s does not continue the segment that is held in front of it (%s): was it restored from a snapshot? %w",
-			s.primed, f.Reason, segment.ErrBranch))
-	}
+	s.border.confirmed(f)
 }
 
 // faultsOf is the visitor that keeps faults for judge.
 type faultsOf struct{ s *verifyState }
 
 func (faultsOf) Segment(segment.LSN)        {}
-func (faultsOf) Record(*segment.Record)     {}
+func (v faultsOf) Record(r *segment.Record) { v.s.last = r.LSN }
 func (faultsOf) Unchecked(_, _ segment.LSN) {}
 func (v faultsOf) Fault(f segment.Fault)    { v.s.faults = append(v.s.faults, f) }

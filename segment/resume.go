@@ -135,11 +135,15 @@ func firstMissing(server History, size Size, held Held) (uint64, bool) {
 	}
 }
 
-// skipGap is the number of the segment behind the gap that covers a segment.
+// skipGap is the number of the segment behind the gap that covers a segment. What
+// the gap has beyond the fork at which the server left its timeline is of another
+// branch, and says nothing about the server's.
 func (h Held) skipGap(server History, size Size, number uint64) (behind uint64, ok bool) {
 	for _, g := range h.Gaps {
-		if server.Contains(g.Timeline) && g.Covers(number, size) {
-			return size.Number(g.To), true
+		_, fork, ok := server.Bounds(g.Timeline)
+		to := min(size.Number(g.To), size.Number(fork))
+		if ok && size.Number(g.From) <= number && number < to {
+			return to, true
 		}
 	}
 	return number, false

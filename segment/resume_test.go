@@ -165,3 +165,20 @@ func TestResumeBehindAcceptedGaps(t *testing.T) {
 		}
 	}
 }
+
+// A gap says nothing of what follows a fork inside it, or in front of it.
+func TestResumeAcrossAForkInsideAGap(t *testing.T) {
+	const s3, s4 = "000000010000000000000003", "000000010000000000000004"
+	h := held(t, s3, s4, "000000010000000000000008.partial")
+	h.Gaps = []segment.Gap{{Timeline: 1, From: 5 << 20, To: 8 << 20}}
+	two := parse(t, 2, "1\t0/600010\tx\n")
+	must(t, segment.CheckBranch(two, testSize, h))
+	if got, _ := segment.Resume(two, testSize, h); got.LSN != 6<<20 {
+		t.Errorf("the fork is in segment 6: %v", got)
+	}
+	before := held(t, s3, "000000020000000000000004", "000000020000000000000005")
+	before.Gaps = h.Gaps
+	if got, _ := segment.Resume(parse(t, 2, "1\t0/480000\tx\n"), testSize, before); got.LSN != 6<<20 {
+		t.Errorf("the fork is in segment 4: %v", got)
+	}
+}

@@ -2,7 +2,6 @@ package segment
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 
@@ -54,7 +53,9 @@ func (s *Spool) gaps(l Listing) ([]Gap, error) {
 		}
 		g, err := ParseGap(content, s.cluster.Size)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.path(base), err)
+			// Without it WAL counts as missing, which ends the receiver at worst.
+			s.log.Error("a recorded gap cannot be read and does not count", "file", base, "error", err)
+			continue
 		}
 		gaps = append(gaps, g)
 	}
@@ -73,6 +74,9 @@ func (s *Spool) Before(at LSN, h History) (Name, io.ReadCloser, error) {
 	timelines := h.Segment(number, size)
 	for i := len(timelines) - 1; i >= 0; i-- {
 		name := Name{Timeline: timelines[i], Number: number}
+		if !completeOn(h, size, name) {
+			continue // it goes on as another branch
+		}
 		file, err := s.fsys.OpenRead(s.path(name.Format(size)))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -254,5 +254,11 @@ func (k *archiveKeeper) list(ctx context.Context) (*archive.Listing, []segment.G
 		return nil, nil, err
 	}
 	gaps, err := a.Gaps(ctx)
+	var damaged *archive.DamagedError
+	if errors.As(err, &damaged) {
+		// Without it WAL counts as missing, which ends the receiver at worst.
+		k.log.Error("a gap that the archive records cannot be read and does not count", "error", err)
+		err = nil
+	}
 	return l, gaps, err
 }
