@@ -41,7 +41,7 @@ func (s *session) gapReason(at segment.Position, refused bool) string {
 	case slot == "":
 		return "without a replication slot nothing holds it back"
 	case refused || s.slot.Lost || s.slotWasLost:
-		return "the server has invalidated the replication slot " + slot + ", most likely because of max_slot_wal_keep_size"
+		return "the server has invalidated the replication slot " + slot + ", most likely because of max_slot_wal_keep_size (--ensure-slot makes it anew)"
 	case s.slotCreated:
 		return "the replication slot " + slot + " did not exist on this server until now"
 	case s.slot.Known && s.slot.RestartLSN == 0:
