@@ -64,9 +64,18 @@ func verifySummary(r *verify.Report, took time.Duration) string {
 	if r.Partials > 0 {
 		fmt.Fprintf(&b, "%s, ", counted(int64(r.Partials), "partial"))
 	}
-	fmt.Fprintf(&b, "%s on %s", roughSize(r.Bytes), counted(int64(len(r.Timelines)), "timeline"))
+	read := int64(0)
+	for _, t := range r.Timelines {
+		if t.Read {
+			read++
+		}
+	}
+	fmt.Fprintf(&b, "%s on %s", roughSize(r.Bytes), counted(read, "timeline"))
 	if r.Deep {
 		fmt.Fprintf(&b, ", %s", counted(r.Records, "record"))
+	}
+	if r.Unchecked > 0 {
+		fmt.Fprintf(&b, ", %s of records not checked", roughSize(r.Unchecked))
 	}
 	if r.Since != 0 {
 		fmt.Fprintf(&b, ", since %s", r.Since)
@@ -82,7 +91,7 @@ func counted(n int64, what string) string {
 	return strconv.FormatInt(n, 10) + " " + what + "s"
 }
 
-// The document that --json prints. docs/format.md describes it; members are never
+// The document that --json prints. docs/verify.md describes it; members are never
 // removed and never change their meaning.
 type verifyJSON struct {
 	Archive   string         `json:"archive"`

@@ -89,10 +89,10 @@ func TestVerifyReport(t *testing.T) {
 		code   int
 		want   string
 	}{
-		{verify.Report{Segments: 1, Bytes: 16 << 20, Timelines: make([]verify.Timeline, 1)}, 0, "sound: 1 segment, 16 MB on 1 timeline, in 1.5s\n"},
+		{verify.Report{Segments: 1, Bytes: 16 << 20, Timelines: []verify.Timeline{{ID: 1}, {ID: 2, Read: true}}}, 0, "sound: 1 segment, 16 MB on 1 timeline, in 1.5s\n"},
 		{
-			verify.Report{Deep: true, Segments: 2, Partials: 3, Records: 7, Since: 0x10, Notices: []verify.Finding{{Kind: verify.KindForeign, Message: "what is \x1b[31mit"}}},
-			0, "notice: what is \\x1b[31mit\nsound: 2 segments, 3 partials, 0 B on 0 timelines, 7 records, since 0/10, in 1.5s\n",
+			verify.Report{Deep: true, Segments: 2, Partials: 3, Records: 7, Unchecked: 3 << 10, Since: 0x10, Notices: []verify.Finding{{Kind: verify.KindForeign, Message: "what is \x1b[31mit"}}},
+			0, "notice: what is \\x1b[31mit\nsound: 2 segments, 3 partials, 0 B on 0 timelines, 7 records, 3.0 kB of records not checked, since 0/10, in 1.5s\n",
 		},
 		{
 			verify.Report{Findings: []verify.Finding{finding}},

@@ -32,6 +32,16 @@ func (a *Archive) SegmentInfo(ctx context.Context, name segment.Name) (SegmentIn
 	return info, nil
 }
 
+// PlainSize is how many plain bytes a segment's object says that it has. It is
+// not what they are said to be by the archive's identity if one of both is wrong.
+func (a *Archive) PlainSize(ctx context.Context, name segment.Name) (int64, error) {
+	t, err := readTrailer(ctx, a.store, a.segmentKey(name), int64(a.id.SegmentSize))
+	if t.Size > 0 {
+		return t.Size, nil
+	}
+	return 0, err
+}
+
 // info is what a trailer says of a segment.
 func (t trailer) info(name segment.Name, size segment.Size) (SegmentInfo, error) {
 	info := SegmentInfo{Name: name, Digest: t.Digest}

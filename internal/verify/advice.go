@@ -9,10 +9,19 @@ import (
 
 const adviceStore = "nothing is known of it: see that the store answers, then verify again"
 
-// adviceFetch says what to do about a segment that is not there, or not sound.
-func (v *Verifier) adviceFetch(n segment.Name) string {
-	return fmt.Sprintf("fetch it again from the server or another copy; recovery past %s on timeline %d is not possible until then",
-		n.Start(v.id.SegmentSize), uint32(n.Timeline))
+// untilThen says what a segment that is not there, or not sound, means.
+func (v *Verifier) untilThen(n segment.Name) string {
+	return fmt.Sprintf("; recovery past %s on timeline %d is not possible until then", n.Start(v.id.SegmentSize), uint32(n.Timeline))
+}
+
+// adviceMissing says what to do about a segment that is not there.
+func (v *Verifier) adviceMissing(n segment.Name) string {
+	return archive.AdviceMissing + v.untilThen(n)
+}
+
+// adviceDamaged says what to do about one that is not what it should be.
+func (v *Verifier) adviceDamaged(n segment.Name) string {
+	return archive.AdviceDamaged + v.untilThen(n)
 }
 
 // suffixEncrypted ends the keys of encrypted objects.

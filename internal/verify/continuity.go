@@ -3,6 +3,7 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/segment"
@@ -15,7 +16,7 @@ func (v *Verifier) continuity(s *survey) {
 		v.problem(s, b)
 		for _, h := range b.Holes {
 			if v.id.SegmentSize.Start(h.Last) >= s.since {
-				v.hole(h)
+				v.hole(s, h)
 			}
 		}
 	}
@@ -29,15 +30,9 @@ func (v *Verifier) continuity(s *survey) {
 			v.repeat(s, n, nil)
 		}
 	}
-	for _, key := range s.strangers.foreign {
-		v.notice(Finding{
-			Kind: KindForeign, Object: key, Message: "nothing that this version puts into an archive",
-			Advice: "if nobody knows what it is for, it can be moved elsewhere",
-		})
-	}
-	if n := s.strangers.more; n > 0 {
-		v.notice(Finding{Kind: KindForeign, Message: fmt.Sprintf("%d more objects that this version does not put into an archive", n)})
-	}
+	v.losses(s)
+	v.indexed(s)
+	v.strange(&s.strangers)
 }
 
 // problem reports what is wrong with the history of a timeline.
@@ -54,6 +49,11 @@ func (v *Verifier) problem(s *survey, b archive.Branch) {
 		v.unread(f)
 		return
 	}
+	if b.Arriving {
+		f.Kind, f.Advice = KindArriving, adviceArriving
+		v.notice(f)
+		return
+	}
 	var damaged *archive.DamagedError
 	if errors.As(b.Problem, &damaged) {
 		f.Message = damaged.Reason
@@ -64,17 +64,8 @@ func (v *Verifier) problem(s *survey, b archive.Branch) {
 }
 
 // hole reports segments that are missing.
-func (v *Verifier) hole(h archive.Hole) {
-	size := v.id.SegmentSize
-	first, last := segment.Name{Timeline: h.Timeline, Number: h.First}, segment.Name{Timeline: h.Timeline, Number: h.Last}
-	count := h.Last - h.First + 1
-	f := Finding{
-		Kind: KindHole, Object: v.segmentObject(first).key, Timeline: h.Timeline, LSN: first.Start(size), End: last.End(size),
-		Message: fmt.Sprintf("%s missing: %s", segments(count), first.Format(size)),
-	}
-	if count > 1 {
-		f.Message += " to " + last.Format(size)
-	}
+func (v *Verifier) hole(s *survey, h archive.Hole) {
+	f := v.missing(h)
 	if h.Gap != nil {
 		f.Kind = KindGap
 		f.Message += fmt.Sprintf("; accepted on %s: %s", h.Gap.Found.UTC().Format(timeFormat), h.Gap.Reason)
@@ -82,9 +73,38 @@ func (v *Verifier) hole(h archive.Hole) {
 		v.notice(f)
 		return
 	}
-	f.Advice = v.adviceFetch(first)
+	known := slices.ContainsFunc(s.lost, func(l archive.Hole) bool {
+		return l.Timeline == h.Timeline && l.First <= h.Last && h.First <= l.Last
+	})
+	if known {
+		f.Message += indexHas
+	} else if h.Arriving {
+		f.Kind, f.Advice = KindArriving, adviceArriving
+		v.notice(f)
+		return
+	}
 	v.found(f)
 }
+
+// missing is the finding that segments are.
+func (v *Verifier) missing(h archive.Hole) Finding {
+	size := v.id.SegmentSize
+	first, last := segment.Name{Timeline: h.Timeline, Number: h.First}, segment.Name{Timeline: h.Timeline, Number: h.Last}
+	count := h.Last - h.First + 1
+	f := Finding{
+		Kind: KindHole, Object: v.segmentObject(first).key, Timeline: h.Timeline, LSN: first.Start(size), End: last.End(size),
+		Message: fmt.Sprintf("%s missing: %s", segments(count), first.Format(size)), Advice: v.adviceMissing(first),
+	}
+	if count > 1 {
+		f.Message += " to " + last.Format(size)
+	}
+	return f
+}
+
+const (
+	adviceArriving = "they can be on their way: verify again in a while"
+	indexHas       = "; the index of the archive has it"
+)
 
 // timeFormat is how times are told to people; they are UTC.
 const timeFormat = "2006-01-02 15:04:05Z"

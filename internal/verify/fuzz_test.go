@@ -81,7 +81,7 @@ func FuzzVerify(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, deep := range []bool{false, true} {
-			got, err := verify.New(a, w.store, verify.Options{Deep: deep, Workers: 1}).Run(context.Background())
+			got, err := verify.New(a, w.store, verify.Options{Deep: deep, Workers: 1, Pause: noPause}).Run(context.Background())
 			if err != nil {
 				t.Fatal(err)
 			}

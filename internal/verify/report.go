@@ -45,6 +45,7 @@ type Timeline struct {
 	Start, End segment.LSN        // of its complete segments, 0 if there are none
 	Segments   uint64             // complete ones
 	Partials   int
+	Read       bool // something of it was read
 }
 
 // Kind says what a finding is about.
@@ -52,6 +53,7 @@ type Kind string
 
 // The kinds of findings. Those from KindGap on are only notices.
 const (
+	KindEmpty      Kind = "empty"      // there is no WAL
 	KindHole       Kind = "hole"       // segments are missing
 	KindHistory    Kind = "history"    // a history file is missing, damaged, or contradicts something
 	KindDamaged    Kind = "damaged"    // an object is not what was put
@@ -64,9 +66,13 @@ const (
 	KindMarked     Kind = "marked"     // the receiver saw damage when it streamed the segment
 	KindUnreadable Kind = "unreadable" // the store does not yield an object
 
-	KindGap     Kind = "gap"     // segments are missing, as was accepted
-	KindForeign Kind = "foreign" // an object that this version does not know
-	KindMark    Kind = "mark"    // the receiver saw damage that is not there
+	KindGap      Kind = "gap"      // segments are missing, as was accepted
+	KindArriving Kind = "arriving" // segments or a history are missing that can be on their way
+	KindRemoved  Kind = "removed"  // segments are missing that are older than all others
+	KindIndex    Kind = "index"    // the index cannot be used
+	KindForeign  Kind = "foreign"  // an object that this version does not know
+	KindReserved Kind = "reserved" // objects of this format that this version does not verify
+	KindMark     Kind = "mark"     // the receiver saw damage that is not there, or of which more is known
 )
 
 // Finding is one thing that was found.

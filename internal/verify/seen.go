@@ -14,27 +14,32 @@ type seen struct {
 	key     string // where
 	lsn     segment.LSN
 	message string
+	cleared bool // what is archived was read, and is sound
 }
 
-// recall reads the gaps or the marks. Those that are damaged are findings.
-func recall[T any](ctx context.Context, v *Verifier, kind archive.Kind, read func(context.Context) ([]T, error)) (list []T, err error) {
+// recall reads the gaps or the marks, and says which of them are damaged.
+func recall[T any](ctx context.Context, v *Verifier, read func(context.Context) ([]T, error)) (list []T, damaged []*archive.DamagedError, err error) {
 	err = v.retry(ctx, func(ctx context.Context, _ func()) error {
 		list, err = read(ctx)
 		return err
 	})
-	for _, damaged := range damages(err) {
-		f := Finding{Kind: KindDamaged, Object: damaged.Key, Message: damaged.Reason}
-		f.Advice = "what it said of missing WAL is lost; put it there again from another copy"
-		if kind == archive.KindMark {
-			f.Advice = "what it said of damaged WAL is lost; put it there again from another copy, or verify with --deep"
-		}
-		v.found(f)
-	}
 	if err != nil && !isFinding(err) {
-		return nil, err
+		return nil, nil, err
 	}
-	return list, nil
+	return list, damages(err), nil
 }
+
+// forgotten reports gaps or marks that are damaged.
+func (v *Verifier) forgotten(list []*archive.DamagedError, advice string) {
+	for _, d := range list {
+		v.found(Finding{Kind: KindDamaged, Object: d.Key, Message: d.Reason, Advice: advice})
+	}
+}
+
+const (
+	adviceGap  = "what it said of missing WAL is lost; put it there again from another copy"
+	adviceMark = "what it said of damaged WAL is lost; put it there again from another copy, or verify with --deep"
+)
 
 // damages lists the damaged objects of which an error tells.
 func damages(err error) (list []*archive.DamagedError) {
@@ -63,8 +68,13 @@ func (v *Verifier) seenByReceiver(m segment.Mark) seen {
 // lookUp reads what the archive says of its segments, without reading them: the
 // index, and the ends of the objects that are not in it.
 func (v *Verifier) lookUp(ctx context.Context, s *survey) error {
+	marks, damaged, err := recall(ctx, v, v.archive.Marks)
+	if err != nil {
+		return fmt.Errorf("read the marks of the archive: %w", err)
+	}
+	v.forgotten(damaged, adviceMark)
 	var infos []archive.SegmentInfo
-	err := v.retry(ctx, func(ctx context.Context, alive func()) error {
+	err = v.retry(ctx, func(ctx context.Context, alive func()) error {
 		infos = infos[:0]
 		return v.archive.Infos(ctx, s.listing, s.index, func(i archive.SegmentInfo, err error) error {
 			alive()
@@ -75,17 +85,26 @@ func (v *Verifier) lookUp(ctx context.Context, s *survey) error {
 		})
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("read the index of the archive: %w", err)
 	}
 	s.since = v.since(infos)
+	clears := map[segment.Name]archive.SegmentInfo{}
 	for _, i := range infos {
 		s.digests[i.Name] = i.Digest
+		if i.Known && i.Summary.Verified() {
+			clears[i.Name] = i
+		}
 		if i.Known && i.Summary.Faults > 0 {
 			s.seen[i.Name] = append(s.seen[i.Name], seen{
 				key: v.segmentObject(i.Name).key, lsn: i.Summary.FirstFault.LSN,
 				message: "it was damaged before it was archived: " + i.Summary.FirstFault.Reason,
 			})
 		}
+	}
+	for _, m := range marks {
+		one := v.seenByReceiver(m)
+		one.cleared = clears[m.Name].Clears(m)
+		s.seen[m.Name] = append(s.seen[m.Name], one)
 	}
 	return nil
 }
@@ -118,19 +137,26 @@ func (v *Verifier) since(infos []archive.SegmentInfo) segment.LSN {
 }
 
 // repeat tells again what was seen of a segment before. f is nil if its records
-// were not read now; then nobody knows better.
+// were not read now.
 func (v *Verifier) repeat(s *survey, n segment.Name, f *follower) {
 	for _, one := range s.seen[n] {
-		d := Finding{Kind: KindMarked, Object: one.key, Timeline: n.Timeline, LSN: one.lsn, Message: one.message}
-		if f == nil {
-			d.Advice = fmt.Sprintf("verify with --deep, and compare the segment with another copy; recovery past %s on timeline %d is not possible if it is so",
+		d := Finding{Kind: KindMark, Object: one.key, Timeline: n.Timeline, LSN: one.lsn, Message: one.message}
+		switch {
+		case f != nil:
+			if len(f.tally.faults) == 0 && f.reader.End() > one.lsn {
+				d.Message += "; what is archived is sound"
+			}
+		case v.options.Deep: // why its records were not read was told
+		case !s.holds(n):
+			d.Message += "; the archive does not have the segment"
+		case one.cleared:
+			d.Message += "; what was archived was read then, and is sound"
+		default:
+			d.Kind = KindMarked
+			d.Advice = fmt.Sprintf("verify with --deep, which reads the records, and compare the segment with another copy; recovery past %s on timeline %d is not possible if it is so",
 				one.lsn, uint32(n.Timeline))
 			v.found(d)
 			continue
-		}
-		d.Kind = KindMark
-		if len(f.tally.faults) == 0 && f.reader.End() > one.lsn {
-			d.Message += "; what is archived is sound"
 		}
 		v.notice(d)
 	}

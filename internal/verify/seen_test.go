@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -87,10 +86,59 @@ func TestMarks(t *testing.T) {
 	if len(got.Notices) != 1 || strings.Contains(got.Notices[0].Message, "sound") {
 		t.Errorf("notices %q", spelled(got.Notices))
 	}
+	for what, do := range map[string]func(){
+		"damaged":   func() { w.store.Set(w.key(n), nil) },
+		"misplaced": func() { w.put(n, r.segments[r.other(n)]) },
+		"missing":   func() { w.remove(w.key(n)) },
+	} {
+		do()
+		got := w.verify(verify.Options{Deep: true})
+		if len(got.Notices) != 1 || got.Notices[0].Object != key || slices.ContainsFunc(got.Findings, func(f verify.Finding) bool { return f.Object == key }) {
+			t.Errorf("%s: findings %q, notices %q", what, spelled(got.Findings), spelled(got.Notices))
+		}
+	}
 	w.remove(w.key(n))
-	wantFound(t, w.verify(verify.Options{}), verify.KindMarked, key)
+	if got := w.verify(verify.Options{}); len(got.Findings) != 1 || got.Findings[0].Kind != verify.KindHole || len(got.Notices) != 1 {
+		t.Errorf("findings %q, notices %q", spelled(got.Findings), spelled(got.Notices))
+	}
 	if got := w.verify(verify.Options{Since: n.End(mib)}); !got.Sound() {
 		t.Errorf("from behind it: %q", spelled(got.Findings))
+	}
+}
+
+// TestMarkIsCleared: what was archived in the end was read, and is sound.
+func TestMarkIsCleared(t *testing.T) {
+	r, _ := sample(t)
+	w := r.putAll(t)
+	a, err := archive.Open(t.Context(), w.store, r.id.SystemID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cleared, kept := 0, 0
+	for _, n := range r.on(1) {
+		info, err := a.SegmentInfo(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mark := segment.Mark{Name: n, LSN: n.Start(mib) + 4096, End: n.Start(mib), Reason: "a checksum", Found: time.Now()}
+		content, err := mark.Encode(mib)
+		key := w.putFinding(archive.KindMark, mark.FileName(mib), content, err)
+		got := w.verify(verify.Options{})
+		if sound := info.Clears(mark); got.Sound() != sound || sound && (len(got.Notices) != 1 || got.Notices[0].Kind != verify.KindMark) {
+			t.Errorf("%+v: findings %q, notices %q", info.Summary, spelled(got.Findings), spelled(got.Notices))
+		} else if sound {
+			cleared++
+		} else {
+			kept++
+			wantFound(t, got, verify.KindMarked, key)
+			if !strings.Contains(got.Findings[0].Advice, "--deep") {
+				t.Errorf("%q", got.Findings[0].Advice)
+			}
+		}
+		w.remove(key)
+	}
+	if cleared == 0 || kept == 0 {
+		t.Errorf("%d cleared, %d kept", cleared, kept)
 	}
 }
 
@@ -136,6 +184,11 @@ func TestSince(t *testing.T) {
 		for _, deep := range []bool{false, true} {
 			got := w.verify(verify.Options{Since: n.Start(mib) + 12345, Deep: deep})
 			wantSound(t, got)
+			for _, l := range got.Timelines {
+				if reached := slices.ContainsFunc(all[i:], func(m segment.Name) bool { return m.Timeline == l.ID }); l.Read != reached {
+					t.Errorf("since %s: timeline %d was read: %v", got.Since, uint32(l.ID), l.Read)
+				}
+			}
 			if got.Segments != len(all)-i || got.Since != n.Start(mib) || got.Unchecked != 0 && !r.within(n.Number) && !r.within(n.Number-1) {
 				t.Errorf("since %s: %d segments of %d, %d bytes unchecked", got.Since, got.Segments, len(all)-i, got.Unchecked)
 			}
@@ -160,25 +213,6 @@ func TestSince(t *testing.T) {
 	}
 	if _, err := verify.New(a, w.store, verify.Options{Since: 1 << 50}).Run(t.Context()); err == nil {
 		t.Error("nothing was verified, and nobody was told")
-	}
-}
-
-// TestIndexRemembers: a segment that was replaced by another sound one is found by
-// the index, also where its records cannot tell.
-func TestIndexRemembers(t *testing.T) {
-	r, sound := sample(t)
-	w := sound.clone(t)
-	n := r.on(1)[1]
-	text := fmt.Sprintf(`{"format":1,"segments":[{"name":"%s","sha256":"%s"}]}`, n.Format(mib), strings.Repeat("ab", 32))
-	object := pack(t, []byte(text))
-	at := bytes.Index(object, []byte(`"sha256":"`)) + 10
-	w.store.Set(archive.Object{
-		System: r.id.SystemID, Kind: archive.KindIndex, Timeline: 1, Segment: n.Format(mib), Last: n.Format(mib), Digest: string(object[at : at+8]),
-	}.Key(), object)
-	got := w.verify(verify.Options{})
-	wantFound(t, got, verify.KindDamaged, w.key(n))
-	if len(got.Findings) != 1 || len(got.Notices) != 0 {
-		t.Errorf("findings %q, notices %q", spelled(got.Findings), spelled(got.Notices))
 	}
 }
 

@@ -5,46 +5,59 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strconv"
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/segment"
-	"github.com/walrecv/walrecv/storage"
 )
-
-// maxForeign is how many objects that are not known are named.
-const maxForeign = 100
 
 // survey is what there is to be verified. It is not changed any more once the
 // segments are read.
 type survey struct {
 	since     segment.LSN // start of the first segment of interest
 	listing   *archive.Listing
-	index     *archive.Index
 	strangers strangers
 	chain     *archive.Chain
 	unread    map[segment.TimelineID]error // histories that the store did not yield
+	gaps      []*archive.DamagedError      // that cannot be read
+	index     *archive.Index               // nil if there is none to be had
+	indexless error                        // why
+	lost      []archive.Hole               // what the index has and the listing has not
 	digests   map[segment.Name]archive.Digest
 	seen      map[segment.Name][]seen // damage that was seen before
 }
 
-// strangers is what a Listing does not tell of.
-type strangers struct {
-	partials  []archive.Partial // in the order of their keys
-	encrypted []archive.Object  // complete segments
-	foreign   []string          // keys that are not known
-	more      int               // not named of them
-}
-
 // survey lists the archive and reads all but the segments.
 func (v *Verifier) survey(ctx context.Context) (*survey, error) {
-	s := &survey{
-		unread:  map[segment.TimelineID]error{},
-		digests: map[segment.Name]archive.Digest{},
-		seen:    map[segment.Name][]seen{},
+	s := &survey{digests: map[segment.Name]archive.Digest{}, seen: map[segment.Name][]seen{}}
+	look, err := archive.Settle(ctx, func(ctx context.Context) (archive.Look, error) { return v.look(ctx, s) }, v.options.Pause)
+	if err != nil {
+		return nil, err
 	}
-	err := v.retry(ctx, func(ctx context.Context, alive func()) (err error) {
-		if s.listing, err = v.archive.Listing(ctx); err != nil {
+	s.listing, s.chain = look.Listing, look.Chain
+	v.forgotten(s.gaps, adviceGap)
+	if err := v.lookUp(ctx, s); err != nil {
+		return nil, err
+	}
+	err = v.retry(ctx, func(ctx context.Context, _ func()) (err error) {
+		s.lost, err = v.archive.Lost(ctx, s.listing, s.index)
+		return err
+	})
+	if s.indexless == nil {
+		s.indexless = err
+	}
+	return s, ctx.Err()
+}
+
+// look looks at the archive. The index comes first: what it names was there before
+// it was listed.
+func (v *Verifier) look(ctx context.Context, s *survey) (look archive.Look, err error) {
+	s.index, s.unread = nil, map[segment.TimelineID]error{}
+	s.indexless = v.retry(ctx, func(ctx context.Context, _ func()) (err error) {
+		s.index, err = v.archive.Index(ctx)
+		return err
+	})
+	err = v.retry(ctx, func(ctx context.Context, alive func()) (err error) {
+		if look.Listing, err = v.archive.Listing(ctx); err != nil {
 			return err
 		}
 		alive()
@@ -52,65 +65,23 @@ func (v *Verifier) survey(ctx context.Context) (*survey, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list the archive: %w", err)
+		return look, err
 	}
-	histories, damaged := v.histories(ctx, s)
-	gaps, err := recall(ctx, v, archive.KindGap, v.archive.Gaps)
+	histories, damaged := v.histories(ctx, look.Listing, s.unread)
+	gaps, bad, err := recall(ctx, v, v.archive.Gaps)
 	if err != nil {
-		return nil, fmt.Errorf("read the gaps of the archive: %w", err)
+		return look, fmt.Errorf("read the gaps of the archive: %w", err)
 	}
-	s.chain = archive.NewChain(s.listing, histories, damaged, gaps)
-	if s.index, err = v.archive.Index(ctx); err != nil {
-		return nil, err
-	}
-	if err := v.lookUp(ctx, s); err != nil {
-		return nil, fmt.Errorf("read the index of the archive: %w", err)
-	}
-	marks, err := recall(ctx, v, archive.KindMark, v.archive.Marks)
-	if err != nil {
-		return nil, fmt.Errorf("read the marks of the archive: %w", err)
-	}
-	for _, m := range marks {
-		s.seen[m.Name] = append(s.seen[m.Name], v.seenByReceiver(m))
-	}
-	return s, ctx.Err()
-}
-
-// listStrangers lists what is there besides what a Listing tells of.
-func (v *Verifier) listStrangers(ctx context.Context, alive func()) (strangers, error) {
-	var s strangers
-	prefix := strconv.FormatUint(v.id.SystemID, 10) + "/"
-	err := v.store.List(ctx, prefix, func(info storage.Info) error {
-		alive()
-		s.add(info.Key, v.id.SegmentSize)
-		return nil
-	})
-	return s, err
-}
-
-func (s *strangers) add(key string, size segment.Size) {
-	o, err := archive.ParseKey(key)
-	var name segment.Name
-	if err == nil && o.Segment != "" {
-		name, err = segment.ParseName(o.Segment, size)
-	}
-	switch {
-	case err != nil && len(s.foreign) == maxForeign:
-		s.more++
-	case err != nil:
-		s.foreign = append(s.foreign, key)
-	case o.Kind == archive.KindPartial:
-		s.partials = append(s.partials, archive.Partial{Name: name, Digest: o.Digest, Encrypted: o.Encrypted})
-	case o.Kind == archive.KindSegment && o.Encrypted:
-		s.encrypted = append(s.encrypted, o)
-	}
+	s.gaps = bad
+	look.Chain = archive.NewChain(look.Listing, histories, damaged, gaps)
+	return look, nil
 }
 
 // histories reads the history files, and says what is wrong with those that
-// cannot be used.
-func (v *Verifier) histories(ctx context.Context, s *survey) (sound map[segment.TimelineID]segment.History, damaged map[segment.TimelineID]error) {
+// cannot be used. Those that the store did not yield are noted in unread.
+func (v *Verifier) histories(ctx context.Context, l *archive.Listing, unread map[segment.TimelineID]error) (sound map[segment.TimelineID]segment.History, damaged map[segment.TimelineID]error) {
 	sound, damaged = map[segment.TimelineID]segment.History{}, map[segment.TimelineID]error{}
-	for _, t := range s.listing.Histories() {
+	for _, t := range l.Histories() {
 		var h segment.History
 		err := v.retry(ctx, func(ctx context.Context, _ func()) error {
 			data, err := v.archive.History(ctx, t)
@@ -127,10 +98,15 @@ func (v *Verifier) histories(ctx context.Context, s *survey) (sound map[segment.
 		case isFinding(err):
 			damaged[t] = err
 		default:
-			damaged[t], s.unread[t] = err, err
+			damaged[t], unread[t] = err, err
 		}
 	}
 	return sound, damaged
+}
+
+// holds tells whether the archive has a segment, complete or not.
+func (s *survey) holds(n segment.Name) bool {
+	return s.listing.Has(n) || len(s.listing.Partials(n)) > 0
 }
 
 // history is what is known of the descent of a timeline.

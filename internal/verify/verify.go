@@ -32,6 +32,9 @@ type Options struct {
 	SinceTime time.Time
 	// Workers is how many objects are read at once; 0 is one for each processor.
 	Workers int
+	// Pause waits between two looks at an archive that lacks something. nil is
+	// [archive.Pause].
+	Pause func(context.Context) error
 }
 
 // Verifier verifies one archive, once. Progress may be called at any time, from
@@ -48,6 +51,7 @@ type Verifier struct {
 
 	mu       sync.Mutex
 	report   Report // while it is being made
+	read     map[segment.TimelineID]bool
 	prefixes map[branching]copies
 }
 
@@ -57,7 +61,10 @@ func New(a *archive.Archive, store storage.Store, o Options) *Verifier {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	return &Verifier{archive: a, store: store, id: a.Identity(), options: o, prefixes: map[branching]copies{}}
+	if o.Pause == nil {
+		o.Pause = archive.Pause
+	}
+	return &Verifier{archive: a, store: store, id: a.Identity(), options: o, read: map[segment.TimelineID]bool{}, prefixes: map[branching]copies{}}
 }
 
 // Progress is how many bytes of segments were read, of how many. total is 0 until
@@ -72,10 +79,17 @@ func (v *Verifier) Run(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if v.missized(ctx, s) {
+		v.summarize(s)
+		return &v.report, nil
+	}
 	v.continuity(s)
 	todo := v.plan(s)
-	if len(todo) == 0 && s.since != 0 {
+	if len(todo) == 0 && s.since != 0 && v.report.Sound() {
 		return nil, fmt.Errorf("the archive holds nothing from %s on", s.since)
+	}
+	if len(todo) == 0 && s.since == 0 {
+		v.empty()
 	}
 	for _, t := range todo {
 		v.total.Add(t.bytes(v.id.SegmentSize))
@@ -125,6 +139,15 @@ func (v *Verifier) unread(f Finding) {
 	v.report.Unread = append(v.report.Unread, f)
 }
 
+// counted counts an object that was read, by one of the numbers of the report.
+func (v *Verifier) counted(number *int, n segment.Name) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	*number++
+	v.report.Bytes += int64(v.id.SegmentSize)
+	v.read[n.Timeline] = true
+}
+
 // count changes the numbers of the report.
 func (v *Verifier) count(change func(*Report)) {
 	v.mu.Lock()
@@ -143,6 +166,9 @@ func (v *Verifier) summarize(s *survey) {
 	r.SystemID, r.SegmentSize, r.Major = v.id.SystemID, v.id.SegmentSize, v.id.Major
 	r.Deep, r.Since = v.options.Deep, s.since
 	r.Timelines = s.timelines(v.id.SegmentSize)
+	for i := range r.Timelines {
+		r.Timelines[i].Read = v.read[r.Timelines[i].ID]
+	}
 	for _, list := range [][]Finding{r.Findings, r.Notices, r.Unread} {
 		slices.SortStableFunc(list, compareFindings)
 	}

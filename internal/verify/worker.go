@@ -161,19 +161,23 @@ func (w *worker) segment(ctx context.Context, n segment.Name, h segment.History,
 		w.repeat(w.survey, n, nil)
 		return
 	}
-	w.count(func(r *Report) { r.Segments++; r.Bytes += int64(w.id.SegmentSize) })
-	if known, ok := w.survey.digests[n]; ok && known != out.digest {
-		w.found(w.at(KindDamaged, o, fmt.Sprintf("it holds a segment with SHA-256 %s, but the index has %s for it: one of them was replaced", out.digest, known),
-			w.adviceFetch(n)))
-	}
+	w.counted(&w.report.Segments, n)
 	if out.wrong != "" {
 		f = nil
 	}
 	if f != nil {
 		w.told(o, f)
 	}
+	known, ok := w.survey.digests[n]
+	if ok && known != out.digest && out.wrong == "" && (f == nil || f.tally.clean()) {
+		w.found(w.at(KindDamaged, o, fmt.Sprintf("it holds a segment with SHA-256 %s, but the index has %s for it: one of them was replaced", out.digest, known),
+			w.adviceDamaged(n)))
+	}
 	w.repeat(w.survey, n, f)
 }
+
+// clean tells whether nothing was found wrong in a segment.
+func (t *tally) clean() bool { return len(t.faults) == 0 && len(t.dark) == 0 && t.fork == "" }
 
 // failed reports what became of the reading of an object. It tells whether the
 // object could not be read.
@@ -181,7 +185,7 @@ func (w *worker) failed(ctx context.Context, o object, out outcome) bool {
 	var damaged *archive.DamagedError
 	switch err := out.err; {
 	case err == nil && out.wrong != "":
-		w.found(w.at(KindMisplaced, o, out.wrong, w.adviceFetch(o.name)))
+		w.found(w.at(KindMisplaced, o, out.wrong, w.adviceDamaged(o.name)))
 		return false
 	case err == nil:
 		return false
@@ -189,13 +193,13 @@ func (w *worker) failed(ctx context.Context, o object, out outcome) bool {
 	case errors.Is(err, errStore):
 		w.skipped.Add(1)
 	case errors.As(err, &damaged):
-		w.found(w.at(KindDamaged, o, damaged.Reason, w.adviceFetch(o.name)))
+		w.found(w.at(KindDamaged, o, damaged.Reason, w.adviceDamaged(o.name)))
 	case errors.Is(err, archive.ErrEncrypted):
 		if strings.HasSuffix(o.key, suffixEncrypted) { // others were named already
 			w.found(w.encrypted(o.key, o.name))
 		}
 	case errors.Is(err, fs.ErrNotExist):
-		w.found(w.at(KindGone, o, "it was listed, and is gone", w.adviceFetch(o.name)))
+		w.found(w.at(KindGone, o, "it was listed, and is gone", w.adviceMissing(o.name)))
 	default:
 		w.unread(w.at(KindUnreadable, o, err.Error(), adviceStore))
 	}
@@ -210,10 +214,10 @@ func (w *worker) told(o object, f *follower) {
 		w.found(w.fault(o, fault))
 	}
 	if t.more > 0 {
-		w.found(w.at(KindRecord, o, fmt.Sprintf("%d more places of it are damaged", t.more), w.adviceFetch(o.name)))
+		w.found(w.at(KindRecord, o, fmt.Sprintf("%d more places of it are damaged", t.more), w.adviceDamaged(o.name)))
 	}
 	for _, p := range t.dark {
-		d := w.at(KindUnchecked, o, "records could not be checked, and nothing explains why", w.adviceFetch(o.name))
+		d := w.at(KindUnchecked, o, "records could not be checked, and nothing explains why", w.adviceDamaged(o.name))
 		d.LSN, d.End = p.from, p.to
 		w.found(d)
 	}
@@ -242,7 +246,7 @@ func (w *worker) partial(ctx context.Context, p archive.Partial, h segment.Histo
 	if w.failed(ctx, o, out) {
 		return
 	}
-	w.count(func(r *Report) { r.Partials++; r.Bytes += int64(w.id.SegmentSize) })
+	w.counted(&w.report.Partials, p.Name)
 	if f == nil || out.wrong != "" {
 		return
 	}

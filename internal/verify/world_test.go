@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -328,6 +329,9 @@ func (w *world) verifyOn(store storage.Store, o verify.Options) *verify.Report {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	if o.Pause == nil {
+		o.Pause = noPause
+	}
 	v := verify.New(a, store, o)
 	r, err := v.Run(w.t.Context())
 	if err != nil {
@@ -338,6 +342,8 @@ func (w *world) verifyOn(store storage.Store, o verify.Options) *verify.Report {
 	}
 	return r
 }
+
+func noPause(context.Context) error { return nil }
 
 // spelled writes findings in short, for comparison.
 func spelled(list []verify.Finding) []string {

@@ -1,0 +1,92 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
+)
+
+// maxForeign is how many objects that are not known are named.
+const maxForeign = 100
+
+// reservedDirs are the directories of a cluster that format 1 has for the live
+// end of the log, base backups, and drills. Nothing in them is foreign.
+var reservedDirs = []string{"tail/", "backup/", "drills/"}
+
+// strangers is what a Listing does not tell of.
+type strangers struct {
+	partials  []archive.Partial // in the order of their keys
+	encrypted []archive.Object  // complete segments
+	reserved  map[string]int    // objects of this format that are not verified, by their directory
+	foreign   []string          // keys that are not known
+	more      int               // not named of them
+	useless   []string          // history files that nobody asks for
+}
+
+// listStrangers lists what is there besides what a Listing tells of.
+func (v *Verifier) listStrangers(ctx context.Context, alive func()) (strangers, error) {
+	s := strangers{reserved: map[string]int{}}
+	err := v.store.List(ctx, v.systemDir(), func(info storage.Info) error {
+		alive()
+		s.add(info.Key, v.systemDir(), v.id.SegmentSize)
+		return nil
+	})
+	if err != nil {
+		return s, fmt.Errorf("list the archive: %w", err)
+	}
+	return s, nil
+}
+
+// systemDir is where everything of the cluster stands.
+func (v *Verifier) systemDir() string { return strconv.FormatUint(v.id.SystemID, 10) + "/" }
+
+func (s *strangers) add(key, dir string, size segment.Size) {
+	for _, reserved := range reservedDirs {
+		if strings.HasPrefix(key, dir+reserved) {
+			s.reserved[dir+reserved]++
+			return
+		}
+	}
+	o, err := archive.ParseKey(key)
+	var name segment.Name
+	if err == nil && o.Segment != "" {
+		name, err = segment.ParseName(o.Segment, size)
+	}
+	switch {
+	case err != nil && len(s.foreign) == maxForeign:
+		s.more++
+	case err != nil:
+		s.foreign = append(s.foreign, key)
+	case o.Kind == archive.KindHistory && o.Timeline == 1:
+		s.useless = append(s.useless, key)
+	case o.Kind == archive.KindPartial:
+		s.partials = append(s.partials, archive.Partial{Name: name, Digest: o.Digest, Encrypted: o.Encrypted})
+	case o.Kind == archive.KindSegment && o.Encrypted:
+		s.encrypted = append(s.encrypted, o)
+	}
+}
+
+// strange tells of objects that are not verified.
+func (v *Verifier) strange(s *strangers) {
+	for dir, n := range s.reserved {
+		what := "1 object is"
+		if n > 1 {
+			what = fmt.Sprintf("%d objects are", n)
+		}
+		v.notice(Finding{Kind: KindReserved, Object: dir, Message: what + " there that this version does not verify", Advice: "leave it alone"})
+	}
+	for _, key := range s.useless {
+		v.notice(Finding{Kind: KindForeign, Object: key, Timeline: 1, Message: "timeline 1 has no history, and nobody asks for this file"})
+	}
+	for _, key := range s.foreign {
+		v.notice(Finding{Kind: KindForeign, Object: key, Message: "nothing that this version puts into an archive"})
+	}
+	if s.more > 0 {
+		v.notice(Finding{Kind: KindForeign, Message: fmt.Sprintf("%d more objects that this version does not put into an archive", s.more)})
+	}
+}

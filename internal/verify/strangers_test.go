@@ -1,0 +1,66 @@
+package verify_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/walrecv/walrecv/internal/verify"
+)
+
+// TestForeignObjects are named, and do not make an archive unsound.
+func TestForeignObjects(t *testing.T) {
+	r, sound := sample(t)
+	w := sound.clone(t)
+	system := fmt.Sprint(r.id.SystemID)
+	names := []string{
+		system + "/README", system + "/wal/00000001/notes.txt", system + "/wal/00000001/000000010000000000FFFFFF.zst",
+		system + "/wal/00000001/" + r.on(1)[0].Format(mib) + ".gz", system + "/wal/00000001.history",
+	}
+	for _, key := range names {
+		w.store.Set(key, []byte("hello"))
+	}
+	w.store.Set("1/wal/00000001/x", nil) // another cluster's
+	got := w.verify(verify.Options{})
+	if !got.Sound() || !got.Complete() || len(got.Notices) != len(names) {
+		t.Errorf("findings %q, notices %q", spelled(got.Findings), spelled(got.Notices))
+	}
+	for _, f := range got.Notices {
+		if f.Kind != verify.KindForeign || f.Advice != "" || !slices.Contains(names, f.Object) {
+			t.Errorf("%+v", f)
+		}
+	}
+	for i := range 500 {
+		w.store.Set(fmt.Sprintf("%s/mail/%d", system, i), nil)
+	}
+	if got := w.verify(verify.Options{}); !got.Sound() || len(got.Notices) != 102 {
+		t.Errorf("%d notices", len(got.Notices))
+	}
+}
+
+// TestReservedObjects: what later versions put into an archive of this format is
+// not to be touched.
+func TestReservedObjects(t *testing.T) {
+	r, sound := sample(t)
+	system := fmt.Sprint(r.id.SystemID)
+	for dir, keys := range map[string][]string{
+		"tail/":   {r.on(5)[0].Format(mib) + "/00000000-00010000.zst", r.on(5)[0].Format(mib) + "/00010000-00010400.zst.age"},
+		"backup/": {"20260131T120000F/start.json", "20260131T120000F/backup.json"},
+		"drills/": {"20260131T120000Z.json"},
+	} {
+		w := sound.clone(t)
+		for _, key := range keys {
+			w.store.Set(system+"/"+dir+key, []byte("of a later version"))
+		}
+		got := w.verify(verify.Options{})
+		if !got.Sound() || !got.Complete() || len(got.Notices) != 1 {
+			t.Fatalf("%s: findings %q, notices %q", dir, spelled(got.Findings), spelled(got.Notices))
+		}
+		f := got.Notices[0]
+		if f.Kind != verify.KindReserved || f.Object != system+"/"+dir || f.Advice != "leave it alone" ||
+			!strings.HasPrefix(f.Message, fmt.Sprint(len(keys))) || !strings.Contains(f.Message, "not verify") {
+			t.Errorf("%s: %+v", dir, f)
+		}
+	}
+}
