@@ -163,7 +163,7 @@ func (a *attempt) explain(ctx context.Context, err error) *ConnectError {
 	case a.c.timeout > 0 && (pgconn.Timeout(cause) || errors.Is(cause, context.DeadlineExceeded)):
 		e.Line = fmt.Sprintf("no answer within %s", a.c.timeout)
 	case isNetworkFailure(cause):
-		e.Line = "the server cannot be reached: " + oneLine(cause)
+		e.Line = "the server cannot be reached: " + briefly(cause)
 	default:
 		// Neither the server nor the network: one of our own conditions
 		// (sslmode, channel_binding, require_auth, ...) is not met.
@@ -253,6 +253,20 @@ func isNetworkFailure(err error) bool {
 	return errors.As(err, &network) || errors.As(err, &errno) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// briefly is what the network said, without the addresses: the host stands in front
+// of it.
+func briefly(err error) string {
+	var name *net.DNSError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &name):
+		return oneLine(name)
+	case errors.As(err, &op) && op.Err != nil:
+		return oneLine(op.Err)
+	}
+	return oneLine(leaf(err))
 }
 
 func oneLine(err error) string {

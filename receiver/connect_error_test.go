@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -48,6 +49,22 @@ func TestRefusals(t *testing.T) {
 		}
 		if strings.Contains(text, secret) {
 			t.Errorf("%s: the password is in the message", test.code)
+		}
+	}
+}
+
+// Of a host that cannot be reached the line says so once, and each host has its own.
+func TestUnreachableBriefly(t *testing.T) {
+	refused := func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, Err: syscall.ECONNREFUSED}
+	}
+	for hosts, want := range map[string]string{
+		"a":   "a:5432: the server cannot be reached: connection refused",
+		"a,b": "a:5432: the server cannot be reached: connection refused; b:5432: the server cannot be reached: connection refused",
+	} {
+		_, failure := connectTo(t, parse(t, ConnOptions{Conninfo: "host=" + hosts, Dial: refused}))
+		if failure == nil || failure.Error() != want || !errors.Is(failure, syscall.ECONNREFUSED) {
+			t.Errorf("%s: %v, want %s", hosts, failure, want)
 		}
 	}
 }

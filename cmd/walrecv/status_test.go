@@ -86,7 +86,7 @@ func TestStatusRefuses(t *testing.T) {
 		says string
 	}{
 		{filepath.Join(t.TempDir(), "none"), exitFailed, "the archive directory is missing"},
-		{file("file", ""), exitFailed, "the archive directory is missing"},
+		{file("file", ""), exitFailed, "/file is no directory"},
 		{t.TempDir(), exitFailed, "holds no archive"},
 		{in("0notes.txt", ""), exitFailed, "holds no archive"},
 		{in("000000010000000000000003", ""), exitFailed, "is a directory of WAL files (000000010000000000000003)"},

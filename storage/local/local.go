@@ -189,7 +189,11 @@ func (s *Store) failed(what string, err error) error {
 		return err
 	}
 	if missing(err) {
-		if _, rootErr := s.fsys.ReadDir(s.root); missing(rootErr) {
+		_, rootErr := s.fsys.ReadDir(s.root)
+		switch {
+		case errors.Is(rootErr, syscall.ENOTDIR):
+			return fmt.Errorf("%s: %w: %s is no directory", what, ErrNoRoot, s.root)
+		case missing(rootErr):
 			return fmt.Errorf("%s: %w: %s", what, ErrNoRoot, s.root)
 		}
 	}
