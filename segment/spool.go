@@ -284,16 +284,28 @@ func (s *Spool) freeName(prefix string) (string, error) {
 }
 
 // Scan lists what the directory holds now.
-func (s *Spool) Scan() (Listing, error) {
-	s.names.RLock()
-	defer s.names.RUnlock()
-	l, err := scanDir(s.fsys, s.dir, s.cluster.Size)
-	l.Live = TimelineID(s.live.Load())
+func (s *Spool) Scan() (l Listing, err error) {
+	err = s.View(func(now Listing) { l = now })
 	return l, err
 }
 
-// Exchange runs what gives a segment another name while nobody lists the
-// directory: a listing in between could have it under neither.
+// View calls see with what the directory holds. Until see returns, no segment gets
+// its final name: what see removes is what was listed. see must not list it again.
+func (s *Spool) View(see func(Listing)) error {
+	s.names.RLock()
+	defer s.names.RUnlock()
+	l, err := scanDir(s.fsys, s.dir, s.cluster.Size)
+	if err != nil {
+		return err
+	}
+	l.Live = TimelineID(s.live.Load())
+	see(l)
+	return nil
+}
+
+// Exchange runs what gives a segment another name while nobody looks into the
+// directory: a listing in between could have it under neither, or have another
+// file under the name.
 func (s *Spool) Exchange(change func() error) error {
 	s.names.Lock()
 	defer s.names.Unlock()

@@ -333,14 +333,17 @@ func (w *Writer) syncTargets(full []*target, current *target) error {
 func (w *Writer) seal(t *target) error {
 	from := w.spool.path(w.partialName(t.name))
 	to := w.spool.path(t.name.Format(w.size))
-	if err := w.keepOther(t); err != nil {
-		return err
-	}
 	file := t.file
 	if w.spool.noSync {
 		file = nil
 	}
-	if err := vfs.Rename(w.spool.fsys, file, from, to); err != nil {
+	err := w.spool.Exchange(func() error {
+		if err := w.keepOther(t); err != nil {
+			return err
+		}
+		return vfs.Rename(w.spool.fsys, file, from, to)
+	})
+	if err != nil {
 		return err
 	}
 	w.spool.sealed.Store(&Position{Timeline: t.name.Timeline, LSN: t.name.End(w.size)})

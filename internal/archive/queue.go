@@ -13,7 +13,9 @@ import (
 type Spool interface {
 	FS() vfs.FS
 	Dir() string
-	Scan() (segment.Listing, error)
+
+	// View calls see with what the directory holds, while no segment gets its name.
+	View(see func(segment.Listing)) error
 }
 
 // itemKind orders what belongs to one timeline: its history comes before its

@@ -19,7 +19,6 @@ import (
 type outcome struct {
 	digest Digest   // of the plain bytes, of a segment
 	made   *trailer // of the object, if it was not there before
-	tries  int
 	err    error
 }
 
@@ -84,30 +83,14 @@ func (u *Uploader) retry(ctx context.Context, i item, size int64, try func(conte
 	})
 }
 
-// uploadSealed archives a complete segment. If its file may have been replaced,
-// since it was archived or while the archive did not answer, it is compared.
+// uploadSealed archives a complete segment. If its file may have been replaced
+// since it was archived, it is compared.
 func (u *Uploader) uploadSealed(ctx context.Context, i item) outcome {
-	o := outcome{}
 	if i.archived != nil {
-		o.digest = *i.archived
-		if same, err := u.unchanged(ctx, i, o.digest); same || err != nil {
-			o.err = err
-			return o
+		if same, err := u.unchanged(ctx, i, *i.archived); same || err != nil {
+			return outcome{digest: *i.archived, err: err}
 		}
 	}
-	for {
-		o = u.uploadSegment(ctx, i)
-		if o.err != nil || o.tries == 1 {
-			return o
-		}
-		if same, err := u.unchanged(ctx, i, o.digest); same || err != nil {
-			o.err = err
-			return o
-		}
-	}
-}
-
-func (u *Uploader) uploadSegment(ctx context.Context, i item) outcome {
 	open := u.archive.segmentContent(i.name, u.sealed(ctx, i), u.summary(ctx, i.name))
 	return u.uploadPrepared(ctx, i, open, func(Digest) string {
 		return u.archive.segmentKey(i.name)
@@ -190,7 +173,6 @@ func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (cont
 		}
 	}()
 	o.err = u.retry(ctx, i, int64(u.archive.id.SegmentSize), func(try context.Context) (err error) {
-		o.tries++
 		if p == nil {
 			if p, err = u.archive.prepare(try, u.scratch, i.bases[0], open); err != nil {
 				return err

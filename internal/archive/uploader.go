@@ -43,9 +43,9 @@ type Uploader struct {
 	waiting  waiting
 
 	// Owned by the one goroutine in Run or Drain.
-	done map[itemID]archived   // and still in the spool
-	keep map[segment.Name]bool // not to be removed
-	told map[string]bool       // files whose removal failed, and was told of
+	done      map[itemID]archived // and still in the spool
+	removable int                 // segments archived since the last scan
+	told      map[string]bool     // files whose removal failed, and was told of
 }
 
 // Summaries knows what stands in segments that passed by.
@@ -181,7 +181,9 @@ func (u *Uploader) run(ctx context.Context, drain bool) error {
 		case o := <-head:
 			if err = o.err; err == nil {
 				u.settle(flight[0].item, o)
-				flight = flight[1:]
+				if flight = flight[1:]; u.due(queue) {
+					queue, err = u.scan(flight)
+				}
 			}
 		case <-u.wake:
 			queue, err = u.scan(flight)

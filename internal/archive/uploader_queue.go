@@ -12,31 +12,38 @@ import (
 	"github.com/walrecv/walrecv/segment"
 )
 
+// archivedPerScan says when the spool is looked at again, to remove what is
+// archived: when there is more of it than this part of what still waits. So a long
+// queue is not listed once for each of its files.
+const archivedPerScan = 64
+
 // archived is what was archived of an item: that is remembered for complete
 // segments, which are removed sooner or later. Another file may stand under the
 // name then: a server that says something else makes the receiver set the old one
 // aside.
 type archived struct {
 	digest Digest
-	file   vfs.FileID
+	file   vfs.FileID // as it was before it was read
 }
 
 // scan looks into the spool. It returns, in order, what is not in flight and
-// either not archived or perhaps replaced since, and removes what can go.
-func (u *Uploader) scan(flight []job) ([]item, error) {
-	l, err := u.spool.Scan()
-	if err != nil {
-		return nil, err
-	}
+// either not archived or perhaps replaced since, and removes what can go: nothing
+// can take the name of a file between the look at it and its removal.
+func (u *Uploader) scan(flight []job) (queue []item, err error) {
+	err = u.spool.View(func(l segment.Listing) { queue = u.look(l, flight) })
+	return queue, err
+}
+
+func (u *Uploader) look(l segment.Listing, flight []job) []item {
 	items := plan(l, u.archive.id.SegmentSize)
-	u.keep = keepers(items)
+	keep := keepers(items)
 	done := map[itemID]archived{}
 	var queue, left []item
 	for _, i := range items {
 		if was, ok := u.done[i.id()]; ok {
 			done[i.id()] = was
 			switch {
-			case !u.removable(i):
+			case i.kind != itemSealed || keep[i.name]:
 				continue
 			case i.file == was.file:
 				u.remove(i)
@@ -51,17 +58,20 @@ func (u *Uploader) scan(flight []job) ([]item, error) {
 		}
 	}
 	u.done = done // so that it does not grow for ever
+	u.removable = 0
 	u.waiting.seen(left, time.Now())
-	return queue, nil
+	return queue
 }
 
-// settle takes note that an item is archived, and everything before it.
+// settle takes note that an item is archived, and everything before it. Its file
+// stays until the next scan: it may have been replaced while it was archived.
 func (u *Uploader) settle(i item, o outcome) {
 	u.done[i.id()] = archived{o.digest, i.file}
 	u.waiting.over(i)
 	if i.kind != itemSealed {
 		return
 	}
+	u.removable++
 	if i.archived == nil {
 		u.indexer.archived(i.name, o.made)
 	}
@@ -69,13 +79,13 @@ func (u *Uploader) settle(i item, o outcome) {
 	if was, ok := u.Archived(); !ok || at.Timeline > was.Timeline || at.Timeline == was.Timeline && at.LSN > was.LSN {
 		u.archived.Store(&at)
 	}
-	if u.removable(i) {
-		u.remove(i)
-	}
 }
 
-// removable tells whether an item need not stay in the spool once it is archived.
-func (u *Uploader) removable(i item) bool { return i.kind == itemSealed && !u.keep[i.name] }
+// due tells whether enough is archived that the spool is to be looked at again. It
+// always is if nothing else waits.
+func (u *Uploader) due(queue []item) bool {
+	return u.removable > len(queue)/archivedPerScan
+}
 
 // remove removes the files of an archived segment from the spool. The removal is
 // not synced: a file that comes back is found to be archived.

@@ -110,3 +110,58 @@ func TestSegmentThatIsReplacedDuringAnOutage(t *testing.T) {
 		}
 	})
 }
+
+// So is one that is replaced while its first upload works.
+func TestSegmentThatIsReplacedDuringItsUpload(t *testing.T) {
+	for what, salt := range map[string]uint64{"by the same": 0, "by another": 99} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t)
+			r.sealed(name(1, 1), name(1, 2))
+			store := storagetest.NewFaulty(r.mem, func(req storagetest.Request) storagetest.Fault {
+				if req.Op == storagetest.OpPut && req.Key == r.archive.segmentKey(name(1, 1)) {
+					r.replace(name(1, 1), wal(name(1, 1), 2, salt))
+				}
+				return storagetest.Fault{}
+			})
+			err := r.uploader(r.disk, store, 1).Drain(t.Context())
+			if conflict := errors.As(err, new(*ConflictError)); conflict != (salt != 0) || !conflict && err != nil {
+				t.Error(err)
+			}
+			if left := slices.Contains(r.left(r.disk), name(1, 1).Format(testSize)); left != (salt != 0) {
+				t.Errorf("left %v", r.left(r.disk))
+			}
+		})
+	}
+}
+
+// A long queue is not listed for each of its files, and yet becomes shorter.
+func TestLongQueue(t *testing.T) {
+	const segments = 4 * archivedPerScan
+	r := newRig(t)
+	for number := range uint64(segments) {
+		r.file(name(1, number+1).Format(testSize), small(name(1, number+1)))
+	}
+	looks, most, removed := 0, 0, 0
+	fsys := vfs.NewFault(r.disk, func(op vfs.Op) error {
+		switch {
+		case op.Kind == vfs.OpReadDir:
+			looks++
+		case op.Kind == vfs.OpRemove && segment.IsSegmentName(path.Base(op.Name)):
+			removed++
+		case op.Kind == vfs.OpOpenRead && segment.IsSegmentName(path.Base(op.Name)):
+			n, err := segment.ParseName(path.Base(op.Name), testSize)
+			if err != nil {
+				return err
+			}
+			most = max(most, int(n.Number)-1-removed)
+		}
+		return nil
+	})
+	if err := r.uploader(fsys, r.mem, 1).Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.expectLeft(name(1, segments).Format(testSize))
+	if looks > segments*2/3 || most > 5 {
+		t.Errorf("%d looks at %d segments, up to %d archived and not removed", looks, segments, most)
+	}
+}
