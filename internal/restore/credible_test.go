@@ -37,6 +37,14 @@ func TestHistoryThatIsNotCredible(t *testing.T) {
 			CodeDamaged, "does not go on where 00000002.history ends",
 		},
 		{
+			"a damaged parent", "00000003.history",
+			func(w *world) {
+				w.putHistory(3, history(1, at(5, 100), 2, at(7, 50)))
+				w.store.Set(w.historyKey(2), []byte("rot"))
+			},
+			CodeDelivered, "",
+		},
+		{
 			"the parent's ancestor is missing", "00000003.history",
 			func(w *world) { w.putHistory(3, history(2, at(7, 50))) },
 			CodeDamaged, "does not go on where 00000002.history ends",

@@ -101,11 +101,7 @@ func (c *call) held(a *attempt, t *troubles) everything {
 func (c *call) history(a *attempt, timeline segment.TimelineID, t *troubles) ([]byte, error) {
 	var found []byte
 	for _, p := range c.places {
-		src, err := c.source(a, p)
-		var data []byte
-		if err == nil {
-			data, err = within(a, func(ctx context.Context) ([]byte, error) { return src.history(ctx, timeline) })
-		}
+		data, err := c.historyIn(a, p, timeline)
 		switch {
 		case err == nil && found != nil && string(found) != string(data):
 			t.add(finding{damaged, problemf(damaged, "%s is not the same in %s as in the spool: two branches have taken one timeline",
@@ -121,6 +117,15 @@ func (c *call) history(a *attempt, timeline segment.TimelineID, t *troubles) ([]
 		return nil, fs.ErrNotExist
 	}
 	return found, nil
+}
+
+// historyIn reads a history file from one place.
+func (c *call) historyIn(a *attempt, p *openPlace, timeline segment.TimelineID) ([]byte, error) {
+	src, err := c.source(a, p)
+	if err != nil {
+		return nil, err
+	}
+	return within(a, func(ctx context.Context) ([]byte, error) { return src.history(ctx, timeline) })
 }
 
 // descent reads the histories of all timelines above one that the places have

@@ -89,19 +89,30 @@ func (c *call) credible(a *attempt, timeline segment.TimelineID, data []byte) fi
 			uint32(timeline), fork, segment.Name{Timeline: timeline, Number: number}.Format(c.size))})
 	}
 	if parent > 1 && !t.any() {
-		data, err := c.history(a, parent, &t)
-		var p segment.History
-		if err == nil {
-			p, err = parseHistory(parent, data)
-		}
-		if err == nil && !h.Continues(p) {
-			t.add(finding{damaged, problemf(damaged, "it does not go on where %s ends", segment.HistoryName(parent))})
-		}
+		c.continues(a, h, parent, &t)
 	}
 	if t.any() {
 		return t.worst
 	}
 	return finding{verdict: delivered}
+}
+
+// continues checks that a history goes on where its parent's ends, wherever that
+// is found. A damaged one says nothing about its child's.
+func (c *call) continues(a *attempt, h segment.History, parent segment.TimelineID, t *troubles) {
+	for _, p := range c.places {
+		data, err := c.historyIn(a, p, parent)
+		if err != nil {
+			if f := c.troubled(p, err); !isAbsent(err) && f.verdict != damaged {
+				t.add(f)
+			}
+			continue
+		}
+		theirs, err := parseHistory(parent, data)
+		if err == nil && !h.Continues(theirs) {
+			t.add(finding{damaged, problemf(damaged, "it does not go on where %s ends", segment.HistoryName(parent))})
+		}
+	}
 }
 
 // first is the lowest number of a segment of which any place has anything.
