@@ -207,6 +207,12 @@ func TestBadIndexObjects(t *testing.T) {
 			t.Fatalf("byte %d: %+v, %v", i, got, err)
 		}
 	}
+	foreign := o // sound, under another key
+	foreign.Digest = strings.Repeat("0", len(o.Digest))
+	store.Set(foreign.Key(), object)
+	if got, err := a.readIndex(t.Context(), foreign); !errors.As(err, new(*DamagedError)) {
+		t.Errorf("with another digest in its key: %+v, %v", got, err)
+	}
 	d := strings.Repeat("0", 64)
 	entry := func(name string) string { return `{"name":"` + name + `","sha256":"` + d + `"}` }
 	first, last := name(1, 7).Format(testSize), name(1, 8).Format(testSize)

@@ -173,3 +173,14 @@ func TestPartialBeforeAGapIsFinal(t *testing.T) {
 		t.Errorf("%v", partials)
 	}
 }
+
+// A gap is on its timeline's way, which newer timelines are not on.
+func TestPartialOfANewerTimelineThanTheGap(t *testing.T) {
+	gap := segment.Gap{Timeline: 2, From: name(2, 3).Start(testSize), To: name(2, 5).Start(testSize)}
+	l := segment.Listing{Gaps: []string{gap.FileName()}}
+	for timeline, want := range map[segment.TimelineID]bool{1: true, 2: true, 3: false} {
+		if got := inGap(l, name(timeline, 3), testSize); got != want {
+			t.Errorf("timeline %d: %v", timeline, got)
+		}
+	}
+}
