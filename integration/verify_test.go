@@ -1,10 +1,12 @@
 package integration
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -121,59 +123,72 @@ func soundArchive(t *testing.T, c *pgtest.Cluster, archive string) {
 	}
 }
 
-func brokenArchive(t *testing.T, c *pgtest.Cluster, archive, last string) {
-	about := func(list []verifyFinding, path string) bool {
-		for _, f := range list {
-			if filepath.Join(archive, f.Object) == path && f.Advice != "" {
-				return true
-			}
-		}
-		return false
+// about tells whether one of the findings is about the object at a path, with
+// something to do about it.
+func about(list []verifyFinding, archive, path string) bool {
+	return slices.ContainsFunc(list, func(f verifyFinding) bool { return filepath.Join(archive, f.Object) == path && f.Advice != "" })
+}
+
+func giveFile(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
 	}
+	pgtest.Give(t, path)
+}
+
+func removeFile(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// brokenArchive breaks an archive in several ways, one after the other.
+func brokenArchive(t *testing.T, c *pgtest.Cluster, archive, last string) {
 	number, err := strconv.ParseUint(last[16:], 16, 32)
 	if err != nil {
 		t.Fatal(err)
 	}
-	victim := object(c, archive, fmt.Sprintf("%s%08X", last[:16], number-1))
+	brokenSegment(t, archive, object(c, archive, fmt.Sprintf("%s%08X", last[:16], number-1)))
+	foreign := filepath.Join(archive, c.SystemID(), "README")
+	giveFile(t, foreign, []byte("mine"))
+	if v, text := verifyArchive(t, archive, 0); len(v.Notices) != 1 || v.Notices[0].Kind != "foreign" {
+		t.Errorf("a foreign file: %s", text)
+	}
+	brokenIdentity(t, c, archive)
+	lostWAL(t, c, archive)
+}
+
+// brokenSegment breaks one object, and leaves it as it was.
+func brokenSegment(t *testing.T, archive, victim string) {
 	whole, err := os.ReadFile(victim)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write := func(path string, data []byte) {
-		t.Helper()
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		pgtest.Give(t, path)
-	}
-
-	bad := append([]byte{}, whole...)
+	bad := bytes.Clone(whole)
 	bad[len(bad)/2] ^= 0x10
-	write(victim, bad)
-	if v, text := verifyArchive(t, archive, 3); len(v.Findings) != 1 || !about(v.Findings, victim) || !strings.Contains(text, "\nnot sound (1 finding): ") {
+	giveFile(t, victim, bad)
+	if v, text := verifyArchive(t, archive, 3); len(v.Findings) != 1 || !about(v.Findings, archive, victim) || !strings.Contains(text, "\nnot sound (1 finding): ") {
 		t.Errorf("a flipped bit: %s", text)
 	}
-	if err := os.Remove(victim); err != nil {
-		t.Fatal(err)
-	}
-	if v, text := verifyArchive(t, archive, 3, "--deep"); len(v.Findings) != 1 || v.Findings[0].Kind != "hole" || !about(v.Findings, victim) {
+	removeFile(t, victim)
+	if v, text := verifyArchive(t, archive, 3, "--deep"); len(v.Findings) != 1 || v.Findings[0].Kind != "hole" || !about(v.Findings, archive, victim) {
 		t.Errorf("a missing segment: %s", text)
 	}
 	if err := os.Symlink(filepath.Base(victim), victim); err != nil { // a loop: it cannot be opened
 		t.Fatal(err)
 	}
-	if v, text := verifyArchive(t, archive, 1); !v.Sound || v.Complete || len(v.Unread) != 1 || !about(v.Unread, victim) {
+	if v, text := verifyArchive(t, archive, 1); !v.Sound || v.Complete || len(v.Unread) != 1 || !about(v.Unread, archive, victim) {
 		t.Errorf("an object that cannot be read: %s", text)
 	}
-	if err := os.Remove(victim); err != nil {
-		t.Fatal(err)
-	}
-	write(victim, whole)
-	write(filepath.Join(archive, c.SystemID(), "README"), []byte("mine"))
-	if v, text := verifyArchive(t, archive, 0); len(v.Notices) != 1 || v.Notices[0].Kind != "foreign" {
-		t.Errorf("a foreign file: %s", text)
-	}
+	removeFile(t, victim)
+	giveFile(t, victim, whole)
+}
 
+// brokenIdentity takes the identity away for a while: without it nothing can be
+// verified.
+func brokenIdentity(t *testing.T, c *pgtest.Cluster, archive string) {
 	identity := filepath.Join(archive, c.SystemID(), "walrecv.json")
 	if err := os.Rename(identity, identity+".old"); err != nil {
 		t.Fatal(err)
@@ -201,5 +216,19 @@ func brokenArchive(t *testing.T, c *pgtest.Cluster, archive, last string) {
 	code, stdout, stderr := pgtest.Run(t, pgtest.Build(t), "verify", "--archive", archive, "--system-id", "1")
 	if code != 4 || stdout != "" || !strings.Contains(stderr, c.SystemID()) {
 		t.Errorf("of another cluster: ended with %d: %s%s", code, stdout, stderr)
+	}
+}
+
+// lostWAL removes all segments and partials.
+func lostWAL(t *testing.T, c *pgtest.Cluster, archive string) {
+	files, err := filepath.Glob(filepath.Join(archive, c.SystemID(), "wal", "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		removeFile(t, file)
+	}
+	if v, text := verifyArchive(t, archive, 3); !slices.ContainsFunc(v.Findings, func(f verifyFinding) bool { return f.Kind == "empty" }) {
+		t.Errorf("an archive without WAL: %s", text)
 	}
 }
