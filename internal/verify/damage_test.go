@@ -123,7 +123,7 @@ func (w *world) swapPartials() {
 // TestForgedHistory moves each fork, within its page, to another page, and to
 // another segment. The deep verification finds all of it.
 func TestForgedHistory(t *testing.T) {
-	eachMajor(t, func(t *testing.T, r *recording) {
+	fewMajors(t, func(t *testing.T, r *recording) {
 		sound := r.world(t, nil)
 		for i, e := range r.last.Entries {
 			timeline := segment.TimelineID(i + 2)

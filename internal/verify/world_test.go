@@ -375,3 +375,14 @@ func eachMajor(t *testing.T, test func(t *testing.T, r *recording)) {
 		t.Run("pg"+strconv.Itoa(major), func(t *testing.T) { test(t, record(t, major)) })
 	}
 }
+
+// fewMajors is eachMajor for what takes many verifications: in the short form of
+// the tests with the newest version alone.
+func fewMajors(t *testing.T, test func(t *testing.T, r *recording)) {
+	if pgtest.Long() {
+		eachMajor(t, test)
+		return
+	}
+	majors := pgtest.Versions(t)
+	test(t, record(t, majors[len(majors)-1]))
+}
