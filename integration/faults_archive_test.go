@@ -73,15 +73,18 @@ func archiveIsWhole(t testing.TB, c *pgtest.Cluster, archive, first, last string
 }
 
 // firstOf is the oldest segment of a spool, as it is before any is archived.
-func firstOf(t testing.TB, r *receiver) string {
+func firstOf(t testing.TB, r *receiver) (first string) {
 	t.Helper()
-	for _, name := range filesIn(t, r.spool) {
-		if base, _, _ := strings.Cut(name, "."); len(base) == 24 {
-			return base
+	pgtest.Eventually(t, patience, func() bool {
+		for _, name := range filesIn(t, r.spool) {
+			if base, _, _ := strings.Cut(name, "."); len(base) == 24 {
+				first = base
+				return true
+			}
 		}
-	}
-	t.Fatal("no segment in the spool")
-	return ""
+		return false
+	}, "no segment in the spool")
+	return first
 }
 
 // An archive that is not this cluster's, or is none, is refused at the start.
