@@ -11,7 +11,7 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 MAJORS    ?= 13 14 15 16 17 18
 FUZZTIME  ?= 60s
 # How long one package may take, and its packages all together.
-TIMEOUT   ?= 15m
+TIMEOUT   ?= 19m
 
 # A clone that belongs to somebody else must build, too.
 export GOFLAGS ?= -buildvcs=false
