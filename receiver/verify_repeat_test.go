@@ -168,3 +168,18 @@ func TestDamageFoundAfterTheConnection(t *testing.T) {
 	}
 	r.compare(1, mib, 5*mib+100)
 }
+
+// A segment that is damaged in several places is asked for once.
+func TestSegmentDamagedTwice(t *testing.T) {
+	var on atomic.Bool
+	on.Store(true)
+	c := damagedAt(fakepg.Config{End: 4*mib + 100}, 2*mib+400_000, &on)
+	r := newRig(t, damagedAt(c, 2*mib+800_000, &on))
+	r.start()
+	r.flushed(1, 4*mib+100)
+	r.verified(4 * mib)
+	r.halt()
+	if p := r.recv.Progress(); len(r.marks()) != 2 || p.Reconnects != 1 || p.VerifyFailures != 2 {
+		t.Errorf("marks %v, %+v", r.marks(), p)
+	}
+}
