@@ -36,6 +36,7 @@ type feedback struct {
 	written segment.LSN
 	flushed segment.LSN
 	told    segment.LSN // the flush position sent last
+	alive   bool        // the server streams; no flush position is sent before
 	sent    time.Time   // when a status was sent last
 	ping    bool        // we want a sign of life
 	err     error
@@ -45,14 +46,16 @@ type feedback struct {
 	askedSince time.Time
 }
 
-// startFeedback begins to answer, with a first status at once.
+// startFeedback begins to answer, with a first status at once. It says nothing of
+// what is flushed: a server that turns out to have removed the WAL would let that
+// revive a slot that it has invalidated, so that the loss could not be seen there.
 func startFeedback(s *stream, at segment.LSN) *feedback {
 	f := &feedback{
 		sink: s.sink, send: s.sendStatus, fail: s.deadline.expire,
 		synced: s.synced, interval: s.o.StatusInterval,
 		dirty: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		kick: make(chan struct{}, 1), stop: make(chan struct{}),
-		written: at, flushed: at, told: at, asked: true, askedAt: at,
+		written: at, flushed: at, asked: true, askedAt: at,
 		ping: true, // an idle server says nothing by itself for half a minute
 	}
 	if !s.o.Synchronous {
@@ -113,6 +116,14 @@ func (f *feedback) replyAsked() {
 		notify(f.urgent)
 		notify(f.dirty)
 	}
+	notify(f.kick)
+}
+
+// streams says that the server has sent something, so that it has the WAL.
+func (f *feedback) streams() {
+	f.mu.Lock()
+	f.alive = true
+	f.mu.Unlock()
 	notify(f.kick)
 }
 
@@ -193,16 +204,19 @@ func (f *feedback) take(now time.Time) (write, flush segment.LSN, ping, ok bool)
 	defer f.mu.Unlock()
 	reply := f.asked && (f.flushed >= f.askedAt || now.Sub(f.askedSince) >= replyPatience)
 	periodic := f.interval > 0 && now.Sub(f.sent) >= f.interval
-	if !reply && !periodic && !f.ping && f.flushed == f.told {
+	if f.alive {
+		flush = f.flushed
+	}
+	if !reply && !periodic && !f.ping && flush == f.told {
 		return 0, 0, false, false
 	}
 	ping = f.ping
 	if reply {
 		f.asked = false
 	}
-	f.ping, f.told, f.sent = false, f.flushed, now
+	f.ping, f.told, f.sent = false, flush, now
 	// A sync may cover WAL that the reader has not told about yet.
-	return max(f.written, f.flushed), f.flushed, ping, true
+	return max(f.written, f.flushed), flush, ping, true
 }
 
 // wait is how long nothing has to be sent, unless something happens.

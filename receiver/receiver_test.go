@@ -268,12 +268,24 @@ func TestFirstStatus(t *testing.T) {
 	r.flushed(1, 2*mib+100)
 	r.halt()
 	first := r.server.Statuses()[0]
-	if first.Write != mib && first.Write > 2*mib+100 || first.Flush > first.Write {
+	if first.Write < mib || first.Write > 2*mib+100 || first.Flush > first.Write {
 		t.Errorf("first status: %+v", first)
 	}
 	last := r.server.Statuses()[len(r.server.Statuses())-1]
 	if last.Write != 2*mib+100 || last.Flush != 2*mib+100 {
 		t.Errorf("last status: %+v", last)
+	}
+}
+
+// Before the server has sent anything it may still say that the WAL is gone. A
+// flush position would revive a slot that it has invalidated for that.
+func TestFirstStatusLeavesTheSlotAlone(t *testing.T) {
+	r := newRig(t, fakepg.Config{End: mib})
+	r.start()
+	r.flushed(1, mib) // once it has answered
+	r.halt()
+	if first := r.server.Statuses()[0]; first.Write != mib || first.Flush != 0 {
+		t.Errorf("first status: %+v", first)
 	}
 }
 

@@ -207,6 +207,7 @@ func (s *stream) heard(server segment.LSN) {
 	if s.live != nil {
 		s.live()
 		s.live = nil
+		s.feedback.streams()
 	}
 	s.progress.heard(server, time.Now())
 }
@@ -246,6 +247,9 @@ func (s *stream) finish() error {
 	flushed, err := s.sink.Sync()
 	if err != nil {
 		return local(err)
+	}
+	if s.live != nil {
+		flushed = 0 // see startFeedback
 	}
 	s.deadline.settle(finishTimeout)
 	if s.sendStatus(s.pos, flushed, false) == nil && s.sendCopyDone() == nil {
