@@ -137,7 +137,7 @@ func (a *Archive) put(ctx context.Context, key string, p *prepared) (made bool, 
 		return false, err
 	}
 	// Perhaps from an earlier try whose answer was lost.
-	there, err := a.readThrough(ctx, key)
+	there, err := a.readThrough(ctx, key, p.trailer.Size)
 	if err != nil {
 		return false, unlessAbsent(key, err)
 	}
@@ -147,10 +147,11 @@ func (a *Archive) put(ctx context.Context, key string, p *prepared) (made bool, 
 	return false, nil
 }
 
-// readThrough reads an object to its last byte. The local copy is removed on the
-// strength of it, so the digest that the object claims is not enough.
-func (a *Archive) readThrough(ctx context.Context, key string) (Digest, error) {
-	r, err := openObject(ctx, a.store, key, "", int64(a.id.SegmentSize))
+// readThrough reads an object of size plain bytes to its last byte. The local copy
+// is removed on the strength of it, so the digest that the object claims is not
+// enough.
+func (a *Archive) readThrough(ctx context.Context, key string, size int64) (Digest, error) {
+	r, err := openObject(ctx, a.store, key, "", size)
 	if err != nil {
 		return Digest{}, err
 	}

@@ -21,6 +21,7 @@ const (
 	KindIndex                    // summaries of many segments
 	KindGap                      // WAL that is missing
 	KindMark                     // WAL that is damaged
+	KindTail                     // a piece of a segment that is not complete in the archive
 )
 
 const (
@@ -29,6 +30,7 @@ const (
 	indexDir        = "index"
 	gapDir          = "gaps"
 	markDir         = "marks"
+	tailDir         = "tail"
 	suffixZstd      = ".zst"
 	suffixEncrypted = ".age"
 	suffixPartial   = ".partial"
@@ -46,12 +48,13 @@ type Object struct {
 	System    uint64 // system identifier of the cluster
 	Kind      Kind
 	Timeline  segment.TimelineID // of all but KindIdentity
-	Segment   string             // file name of the segment: KindSegment, KindPartial, KindBackup, KindMark; the first one: KindIndex
+	Segment   string             // file name of the segment: KindSegment, KindPartial, KindBackup, KindMark, KindTail; the first one: KindIndex
 	Last      string             // KindIndex: file name of the last segment
 	File      string             // KindGap, KindMark: name of the file in the spool
 	Digest    string             // KindPartial, KindIndex: the digest's first 8 hexadecimal digits
 	Offset    string             // KindBackup: 8 hexadecimal digits
-	Encrypted bool               // KindSegment, KindPartial
+	From, To  int64              // KindTail: offsets in the segment, From < To
+	Encrypted bool               // KindSegment, KindPartial, KindTail
 }
 
 // Key is the key of the object, below the root of the store.
@@ -73,6 +76,8 @@ func (o Object) Key() string {
 		return key + "." + o.Offset + ".backup"
 	case KindPartial:
 		key += "." + o.Digest + suffixPartial
+	case KindTail:
+		key = fmt.Sprintf("%s%s/%s/%08X-%08X", system, tailDir, o.Segment, o.From, o.To)
 	}
 	key += suffixZstd
 	if o.Encrypted {
@@ -120,6 +125,8 @@ func parseBelow(rest string) (Object, bool) {
 		return parseGap(rest)
 	case markDir:
 		return parseMark(rest)
+	case tailDir:
+		return parseTail(rest)
 	}
 	return Object{}, false
 }

@@ -40,6 +40,33 @@ func parseMark(file string) (Object, bool) {
 	return Object{Kind: KindMark, Timeline: t, Segment: name, File: file}, ok
 }
 
+// parseTail reads what stands below "tail/".
+func parseTail(rest string) (Object, bool) {
+	name, base, _ := strings.Cut(rest, "/")
+	t, okName := timelineOf(name)
+	base, encrypted := strings.CutSuffix(base, suffixEncrypted)
+	base, okSuffix := strings.CutSuffix(base, suffixZstd)
+	fromText, toText, _ := strings.Cut(base, "-")
+	from, okFrom := parseOffset(fromText)
+	to, okTo := parseOffset(toText)
+	if !okName || !okSuffix || !okFrom || !okTo || from >= to {
+		return Object{}, false
+	}
+	return Object{Kind: KindTail, Timeline: t, Segment: name, From: from, To: to, Encrypted: encrypted}, true
+}
+
+// parseOffset reads an offset in a segment: 8 upper-case hexadecimal digits.
+func parseOffset(digits string) (int64, bool) {
+	if len(digits) != offsetDigits || strings.Trim(digits, "0123456789ABCDEF") != "" {
+		return 0, false
+	}
+	offset, err := strconv.ParseInt(digits, 16, 64)
+	return offset, err == nil && offset <= int64(segment.MaxSize)
+}
+
+// offsetDigits is how many digits an offset in a segment has.
+const offsetDigits = 8
+
 // timelineDigits is how many digits of a segment's file name are its timeline.
 const timelineDigits = 8
 

@@ -26,6 +26,8 @@ var keyTests = []struct {
 	{"7/index/00000002/" + seg + "-" + seg2 + ".00c0ffee.json.zst", Object{System: 7, Kind: KindIndex, Timeline: 2, Segment: seg, Last: seg2, Digest: "00c0ffee"}},
 	{"7/gaps/" + gapFile, Object{System: 7, Kind: KindGap, Timeline: 2, File: gapFile}},
 	{"7/marks/" + markFile, Object{System: 7, Kind: KindMark, Timeline: 2, Segment: seg, File: markFile}},
+	{"7/tail/" + seg + "/00000000-00002000.zst", Object{System: 7, Kind: KindTail, Timeline: 2, Segment: seg, To: 0x2000}},
+	{"7/tail/" + seg + "/0FFFFFFF-40000000.zst.age", Object{System: 7, Kind: KindTail, Timeline: 2, Segment: seg, From: 1<<28 - 1, To: 1 << 30, Encrypted: true}},
 	{"7/wal/FFFFFFFE.history", Object{System: 7, Kind: KindHistory, Timeline: 0xFFFFFFFE}},
 }
 
@@ -53,11 +55,16 @@ func TestUnknownKeys(t *testing.T) {
 		"7/wal/00000002/" + seg + ".00c0ffee0.partial.zst", "7/wal/00000002/" + seg + ".00c0ffee.partial",
 		"7/wal/00000002/" + seg + ".0000beef.backup", "7/wal/00000002/" + seg + ".0000BEEF.backup.zst",
 		"7/wal/00000000/00000000" + seg[8:] + ".zst", "7/wal/00000002/" + strings.ToLower(seg) + ".zst",
-		"7/wal/00000002/x/" + seg + ".zst", "7/tail/" + seg + "/00000000-00002000.zst", "7/index/1", "7/index/", "7/gaps/", "7/marks/x",
+		"7/wal/00000002/x/" + seg + ".zst", "7/index/1", "7/index/", "7/gaps/", "7/marks/x",
 		"7/index/00000001/" + seg + "-" + seg2 + ".00c0ffee.json.zst", "7/index/00000002/" + seg2 + "-" + seg + ".00c0ffee.json.zst",
 		"7/index/00000002/" + seg + "-0" + seg2[1:7] + "1" + seg2[8:] + ".00c0ffee.json.zst", "7/index/00000002/" + seg + "-" + seg2 + ".json.zst",
 		"7/index/00000002/" + seg + "-" + seg2 + ".00c0ffee.zst", "7/index/00000002/" + seg + "-" + seg2 + "00c0ffee.json.zst",
 		"7/index/00000002/" + seg + ".00c0ffee.json.zst", "7/index/" + seg + "-" + seg2 + ".00c0ffee.json.zst",
+		"7/tail/" + seg, "7/tail/" + seg + "/", "7/tail/" + seg + "/00000000-00002000", "7/tail/" + seg + "/00000000-00000000.zst",
+		"7/tail/" + seg + "/00002000-00001000.zst", "7/tail/" + seg + "/00000000-40000001.zst", "7/tail/" + seg + "/00000000-0000200a.zst",
+		"7/tail/" + seg + "/0-2000.zst", "7/tail/" + seg + "/00000000-000002000.zst", "7/tail/" + seg + "/00000000-+0002000.zst",
+		"7/tail/" + seg + "/00000000_00002000.zst", "7/tail/" + seg + "/00000000.zst", "7/tail/00000000" + seg[8:] + "/00000000-00002000.zst",
+		"7/tail/" + seg + "/x/00000000-00002000.zst", "7/tail/" + seg + "/00000000-00002000.zst.zst", "7/tail/00000002/" + seg + "/00000000-00002000.zst",
 		"7/gaps/00000000" + gapFile[8:], "7/gaps/" + strings.ToLower(gapFile[:len(gapFile)-4]) + "x.gap", "7/gaps/" + gapFile + ".zst", "7/gaps/" + markFile,
 		"7/marks/00000000" + markFile[8:], "7/marks/" + gapFile, "7/marks/x/" + markFile, "7/marks/" + markFile[1:], "7/backup/1/start.json",
 	} {
@@ -71,7 +78,7 @@ func FuzzParseKey(f *testing.F) {
 	for _, c := range keyTests {
 		f.Add(c.key)
 	}
-	f.Add("7/tail/" + seg + "/00000000-00002000.zst")
+	f.Add("7/backup/1/start.json")
 	f.Fuzz(func(t *testing.T, key string) {
 		o, err := ParseKey(key)
 		if err == nil && o.Key() != key {

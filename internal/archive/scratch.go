@@ -78,6 +78,24 @@ func (s *Scratch) prepare(ctx context.Context, base string, size int64, open fun
 	return p, nil
 }
 
+// maxSmallObject is how many plain bytes an object has at most, that is always made
+// in memory: the tail is archived often, and in small pieces.
+const maxSmallObject = 1 << 20
+
+// prepareSmall is prepare for an object that mostly is small: up to maxSmallObject
+// plain bytes it never touches the disk. How many there are at a time is for the
+// caller to limit.
+func (s *Scratch) prepareSmall(ctx context.Context, base string, size int64, open func() (content, error)) (*prepared, error) {
+	if size > maxSmallObject {
+		return s.prepare(ctx, base, size, open)
+	}
+	p, err := inMemory(size, open)
+	if err == nil {
+		p.remove = func() {}
+	}
+	return p, err
+}
+
 // noRoom tells whether an error says that a disk or a quota is full.
 func noRoom(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
