@@ -82,13 +82,16 @@ func (d deadlineDeleter) Delete(ctx context.Context, key string) error {
 // List has the store list in another goroutine, but calls fn in the caller's,
 // so that fn is never running, or called again, once List has returned.
 func (d deadline) List(ctx context.Context, prefix string, fn func(Info) error) error {
-	what := "list " + prefix
+	return d.list(ctx, "list "+prefix, fn, func(fn func(Info) error) error { return d.store.List(ctx, prefix, fn) })
+}
+
+func (d deadline) list(ctx context.Context, what string, fn func(Info) error, list func(func(Info) error) error) error {
 	if ctx.Err() != nil {
 		return gaveUp(ctx, what)
 	}
 	infos, stop, done := make(chan Info, 64), make(chan struct{}), make(chan error, 1)
 	go func() {
-		done <- d.store.List(ctx, prefix, func(info Info) error {
+		done <- list(func(info Info) error {
 			select {
 			case infos <- info:
 				return nil

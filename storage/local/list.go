@@ -21,18 +21,30 @@ func (s *Store) List(ctx context.Context, prefix string, fn func(storage.Info) e
 		return err
 	}
 	dir, start := path.Split(prefix)
-	return s.list(ctx, dir, start, fn)
+	return s.list(ctx, dir, start, "", fn)
+}
+
+var _ storage.FromLister = (*Store)(nil)
+
+// ListFrom implements [storage.FromLister]. It reads no directory that lies wholly
+// before from.
+func (s *Store) ListFrom(ctx context.Context, prefix, from string, fn func(storage.Info) error) error {
+	if err := storage.CheckPrefix(prefix); err != nil {
+		return err
+	}
+	dir, start := path.Split(prefix)
+	return s.list(ctx, dir, start, from, fn)
 }
 
 // list lists what is below dir, which is empty or ends at a slash, and has a
-// name that begins with start.
-func (s *Store) list(ctx context.Context, dir, start string, fn func(storage.Info) error) error {
+// name that begins with start and a key that does not come before from.
+func (s *Store) list(ctx context.Context, dir, start, from string, fn func(storage.Info) error) error {
 	entries, err := s.readDir(ctx, dir)
 	if err != nil {
 		return err
 	}
 	entries = slices.DeleteFunc(entries, func(e vfs.DirEntry) bool {
-		return !strings.HasPrefix(e.Name, start) || foreign(dir, e)
+		return !strings.HasPrefix(e.Name, start) || foreign(dir, e) || comesBefore(dir+sortName(e), from)
 	})
 	slices.SortFunc(entries, func(a, b vfs.DirEntry) int {
 		return strings.Compare(sortName(a), sortName(b))
@@ -42,7 +54,7 @@ func (s *Store) list(ctx context.Context, dir, start string, fn func(storage.Inf
 			return fmt.Errorf("list %s: %w", dir, err)
 		}
 		if e.Dir {
-			err = s.list(ctx, dir+e.Name+"/", "", fn)
+			err = s.list(ctx, dir+e.Name+"/", "", from, fn)
 		} else {
 			err = fn(storage.Info{Key: dir + e.Name, Size: e.Size})
 		}
@@ -51,6 +63,13 @@ func (s *Store) list(ctx context.Context, dir, start string, fn func(storage.Inf
 		}
 	}
 	return nil
+}
+
+// comesBefore tells whether an entry, by its path as it sorts, comes before a key
+// with all that is below it.
+func comesBefore(entry, key string) bool {
+	below := strings.HasSuffix(entry, "/") && strings.HasPrefix(key, entry)
+	return entry < key && !below
 }
 
 // sortName is what the keys below an entry compare by among the entries of its

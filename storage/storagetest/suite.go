@@ -40,6 +40,7 @@ func Run(t *testing.T, newStore func(t *testing.T) storage.Store) {
 		{"ListError", testListError},
 		{"ListCancelled", testListCancelled},
 		{"ListReenters", testListReenters},
+		{"ListFrom", testListFrom},
 		{"ListDirs", testListDirs},
 		{"Concurrent", testConcurrent},
 		{"Delete", testDelete},

@@ -165,6 +165,39 @@ func testListReenters(t *testing.T, s storage.Store) {
 	}
 }
 
+// testListFrom begins at every key, and at others around them.
+func testListFrom(t *testing.T, s storage.Store) {
+	keys := []string{"a-b/c", "a/b-c", "a/b.c", "a/b/c", "a/b/d", "a/c", "a/c-/d", "b/c"}
+	for _, key := range keys {
+		put(t, s, key, nil)
+	}
+	slices.Sort(keys)
+	from := []string{"", "0", "a", "a-", "a-b/", "a/", "a/b/", "a/b/cc", "a/b/e", "a/b0", "a/c/", "b/", "c", "~"}
+	for _, from := range append(from, keys...) {
+		for _, prefix := range []string{"", "a", "a/", "a/b", "a/b/", "a/c-/", "c/"} {
+			var got []string
+			err := storage.ListFrom(t.Context(), s, prefix, from, func(info storage.Info) error {
+				got = append(got, info.Key)
+				return nil
+			})
+			want := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !strings.HasPrefix(key, prefix) || key < from })
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("list %q from %q: %q, %v; want %q", prefix, from, got, err, want)
+			}
+		}
+	}
+	stop := errors.New("stop")
+	calls := 0
+	if err := storage.ListFrom(t.Context(), s, "a/", "a/b/", func(storage.Info) error { calls++; return stop }); err != stop || calls != 1 {
+		t.Errorf("fn fails: %v after %d calls", err, calls)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := storage.ListFrom(ctx, s, "", "", func(storage.Info) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("with an ended context: %v", err)
+	}
+}
+
 // testListDirs wants the directories that a listing of everything would show.
 func testListDirs(t *testing.T, s storage.Store) {
 	for _, key := range []string{"a/b/c", "a/b/d", "a/b-/e", "a/f", "a-b/c/d", "a.b", "z/y/x", "0/1"} {
