@@ -158,7 +158,7 @@ func (k *archiveKeeper) attach(ctx context.Context) (*archive.Archive, error) {
 func (k *archiveKeeper) openArchive(ctx context.Context, used bool) (*archive.Archive, error) {
 	c := k.Cluster()
 	id := archive.Identity{SystemID: c.SystemID, SegmentSize: c.Size, Major: c.Major}
-	store := anchor(k.store, id)
+	store := archive.Anchor(k.store, id)
 	if !used {
 		a, err := archive.Init(ctx, store, id)
 		switch { // at the first start somebody looks on who can mend it

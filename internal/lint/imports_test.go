@@ -43,8 +43,9 @@ var house = map[string]may{
 		},
 	},
 	"internal/restore": {
-		ours: []string{"internal/archive", "internal/codec", "internal/vfs", "segment", "storage"},
+		ours: []string{"internal/archive", "internal/codec", "internal/pgdata", "internal/vfs", "segment", "storage"},
 	},
+	"internal/pgdata": {ours: []string{"internal/vfs", "segment"}},
 	"internal/verify": {
 		ours:   []string{"internal/archive", "segment", "storage"},
 		theirs: []string{"github.com/cenkalti/backoff/v5"},

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/storage/storagetest"
 )
@@ -99,9 +100,9 @@ func failLocal(t *testing.T, w *world, dc diskCase, k int, lasting bool) (fired 
 
 // ownCopyIsEnough tells whether a standby may be told 1 without a note.
 func ownCopyIsEnough(w *world, file string) bool {
-	d := dataDir{fsys: w.fs, path: "/data"}
+	d := pgdata.Dir{FS: w.fs, Path: "/data"}
 	r, err := parseRequest(file)
-	return err == nil && w.standby() && d.hasCopy(r, testSystem)
+	return err == nil && w.standby() && hasCopy(&d, r, testSystem)
 }
 
 // A history that is listed but cannot be read leaves the holes unknown.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -16,10 +17,10 @@ import (
 // server goes to. Siblings of it do not count. A history that contradicts it
 // about a common ancestor, or one above it that cannot be read, leaves the way of
 // the server unknown.
-func forkLimit(t segment.TimelineID, local localHistories) (segment.LSN, error) {
-	slices.SortFunc(local.sound, func(a, b segment.History) int { return cmp.Compare(b.Timeline, a.Timeline) })
+func forkLimit(t segment.TimelineID, local pgdata.Histories) (segment.LSN, error) {
+	slices.SortFunc(local.Sound, func(a, b segment.History) int { return cmp.Compare(b.Timeline, a.Timeline) })
 	limit, goal := segment.MaxLSN, segment.History{}
-	for _, h := range local.sound {
+	for _, h := range local.Sound {
 		_, end, ok := h.Bounds(t)
 		_, left, common := goal.Bounds(h.Timeline)
 		switch {
@@ -32,7 +33,7 @@ func forkLimit(t segment.TimelineID, local localHistories) (segment.LSN, error) 
 				uint32(h.Timeline), uint32(goal.Timeline), uint32(t), end, limit)
 		}
 	}
-	for timeline, err := range local.broken {
+	for timeline, err := range local.Broken {
 		if timeline > goal.Timeline {
 			return 0, problemf(damaged, "%s in pg_wal: %w", segment.HistoryName(timeline), err)
 		}

@@ -6,13 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/segment"
 )
 
 // parsed is a history from pairs of timeline and position.
 func parsed(t *testing.T, timeline segment.TimelineID, entries ...any) segment.History {
 	t.Helper()
-	h, err := parseHistory(timeline, []byte(history(entries...)))
+	h, err := pgdata.ParseHistory(timeline, []byte(history(entries...)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,9 +52,9 @@ func TestForkLimit(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l := localHistories{sound: slices.Clone(tt.histories), broken: map[segment.TimelineID]error{}}
+			l := pgdata.Histories{Sound: slices.Clone(tt.histories), Broken: map[segment.TimelineID]error{}}
 			for _, timeline := range tt.broken {
-				l.broken[timeline] = errNothing
+				l.Broken[timeline] = errNothing
 			}
 			got, err := forkLimit(tt.asked, l)
 			if tt.damaged {

@@ -3,13 +3,14 @@ package restore
 import (
 	"slices"
 
+	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/segment"
 )
 
 // leaves finds where the server leaves the timeline of segment n, and whether it
 // may have the segment at all: a finding with an error says that it may not.
 func (c *call) leaves(a *attempt, n segment.Name) (segment.LSN, finding) {
-	local, err := c.dir.histories(n.Timeline)
+	local, err := c.dir.Histories(n.Timeline)
 	if err != nil {
 		return 0, finding{unknown, err}
 	}
@@ -27,7 +28,7 @@ func (c *call) leaves(a *attempt, n segment.Name) (segment.LSN, finding) {
 	if f.err != nil {
 		return 0, f
 	}
-	return limit, c.settleSegments(a, n, local.sound)
+	return limit, c.settleSegments(a, n, local.Sound)
 }
 
 // settleAll deals with a note that could not be read. Every later timeline that
@@ -147,7 +148,7 @@ func (c *call) unrelated(a *attempt, t, ancestor segment.TimelineID, local []seg
 	if err != nil {
 		return false
 	}
-	h, err := parseHistory(t, data)
+	h, err := pgdata.ParseHistory(t, data)
 	return err == nil && !h.Contains(ancestor)
 }
 

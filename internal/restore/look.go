@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -146,7 +147,7 @@ func (c *call) descent(a *attempt, above segment.TimelineID, held everything, t 
 			}
 			continue
 		}
-		if h, err := parseHistory(timeline, data); err == nil {
+		if h, err := pgdata.ParseHistory(timeline, data); err == nil {
 			histories = append(histories, h)
 		}
 	}

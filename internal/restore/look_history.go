@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 
+	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -68,8 +69,8 @@ func (c *call) searchHistory(a *attempt, timeline segment.TimelineID) ([]byte, f
 // server was told its target, and asks only to have the histories in between,
 // which it can do without.
 func (c *call) knowsLater(t segment.TimelineID) (bool, error) {
-	l, err := c.dir.histories(t)
-	return len(l.sound) > 0, err
+	l, err := c.dir.Histories(t)
+	return len(l.Sound) > 0, err
 }
 
 // credible checks a history that was found against what else is there: it has no
@@ -77,7 +78,7 @@ func (c *call) knowsLater(t segment.TimelineID) (bool, error) {
 // timeline lies before its fork, and its history goes on where its parent's ends.
 // It is delivered if nothing speaks against it.
 func (c *call) credible(a *attempt, timeline segment.TimelineID, data []byte) finding {
-	h, err := parseHistory(timeline, data)
+	h, err := pgdata.ParseHistory(timeline, data)
 	if err != nil {
 		return judge(err)
 	}
@@ -108,7 +109,7 @@ func (c *call) continues(a *attempt, h segment.History, parent segment.TimelineI
 			}
 			continue
 		}
-		theirs, err := parseHistory(parent, data)
+		theirs, err := pgdata.ParseHistory(parent, data)
 		if err == nil && !h.Continues(theirs) {
 			t.add(finding{damaged, problemf(damaged, "it does not go on where %s ends", segment.HistoryName(parent))})
 		}

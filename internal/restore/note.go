@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/segment"
 )
@@ -38,7 +39,7 @@ type note struct {
 	Told time.Time `json:"told,omitzero"`
 
 	// Promotion is the server that was seen to be about to be promoted.
-	Promotion postmaster `json:"promotion,omitzero"`
+	Promotion pgdata.Postmaster `json:"promotion,omitzero"`
 
 	// All says that an earlier note could not be read: anything may have been
 	// in it.
@@ -56,8 +57,8 @@ type noted struct {
 
 // readNote reads the note of a data directory. One that cannot be read, or that
 // a later version wrote, is replaced by one of everything.
-func readNote(d *dataDir) *note {
-	data, err := vfs.ReadFile(d.fsys, d.file(noteFile))
+func readNote(d *pgdata.Dir) *note {
+	data, err := vfs.ReadFile(d.FS, d.File(noteFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return &note{}
 	}
@@ -74,15 +75,15 @@ func readNote(d *dataDir) *note {
 // save makes the note durable, or removes it when it says nothing any more. The
 // removal is not made durable: a note that a crash brings back is merely a reason
 // to look once more.
-func (n *note) save(d *dataDir, running postmaster) error {
+func (n *note) save(d *pgdata.Dir, running pgdata.Postmaster) error {
 	if n.Promotion != running {
-		n.Promotion, n.changed = postmaster{}, true
+		n.Promotion, n.changed = pgdata.Postmaster{}, true
 	}
 	if !n.changed {
 		return nil
 	}
-	if len(n.Unknown) == 0 && n.Failed.IsZero() && n.Promotion == (postmaster{}) && !n.All {
-		err := d.fsys.Remove(d.file(noteFile))
+	if len(n.Unknown) == 0 && n.Failed.IsZero() && n.Promotion == (pgdata.Postmaster{}) && !n.All {
+		err := d.FS.Remove(d.File(noteFile))
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
@@ -93,7 +94,7 @@ func (n *note) save(d *dataDir, running postmaster) error {
 	if err != nil {
 		return err
 	}
-	if err := vfs.WriteFile(d.fsys, d.file(noteFile), 0o600, append(data, '\n')); err != nil {
+	if err := vfs.WriteFile(d.FS, d.File(noteFile), 0o600, append(data, '\n')); err != nil {
 		return fmt.Errorf("leave a note in the data directory: %w", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/storage/storagetest"
 )
@@ -301,7 +302,7 @@ func FuzzNote(f *testing.F) {
 	f.Add([]byte(`{"format":1,"promotion":{"pid":1,"started":2},"failed":"2026-01-01T00:00:00Z"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fsys := vfs.NewMem()
-		d := &dataDir{fsys: fsys, path: "/"}
+		d := &pgdata.Dir{FS: fsys, Path: "/"}
 		file, err := fsys.Create("/"+noteFile, 0o600)
 		if err != nil {
 			t.Fatal(err)
@@ -311,7 +312,7 @@ func FuzzNote(f *testing.F) {
 		}
 		n := readNote(d)
 		n.add("00000002.history", time.Unix(1, 0))
-		if err := n.save(d, postmaster{1, 2}); err != nil {
+		if err := n.save(d, pgdata.Postmaster{PID: 1, Started: 2}); err != nil {
 			t.Fatal(err)
 		}
 		again := readNote(d)

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -40,7 +41,7 @@ type call struct {
 	log    *slog.Logger
 	req    request
 	target string
-	dir    dataDir
+	dir    pgdata.Dir
 	places []*openPlace
 	note   *note // nil but on a standby
 
@@ -57,7 +58,7 @@ func newCall(o Options) (*call, error) {
 		return nil, err
 	}
 	target := o.target()
-	dir, err := findDataDir(o.FS, target, o.WorkDir)
+	dir, err := pgdata.Find(o.FS, target, o.WorkDir)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +73,7 @@ func (c *call) run(ctx context.Context) Answer {
 		// Timeline 1 has no ancestors and so no history.
 		return decide(c.req.file, finding{verdict: absent})
 	}
-	if c.dir.standby {
+	if c.dir.Standby {
 		return c.onStandby(ctx)
 	}
 	return c.inRecovery(ctx)
@@ -105,7 +106,7 @@ func (c *call) try(ctx context.Context, p patience) finding {
 		if p.until.IsZero() || c.final(f, tries, time.Since(begin)) {
 			return f
 		}
-		if tries == 2 && f.verdict == unknown && !c.dir.standby {
+		if tries == 2 && f.verdict == unknown && !c.dir.Standby {
 			c.log.Warn("not known yet, trying again", "reason", flatten(f.err), "until", p.until)
 		}
 		if !pause(wait, b.next()) {
@@ -122,7 +123,7 @@ func (c *call) limit(ctx context.Context, p patience) (context.Context, context.
 		return context.WithCancel(ctx)
 	}
 	wait, cancel := context.WithDeadlineCause(ctx, p.until, errOver)
-	if !c.dir.standby {
+	if !c.dir.Standby {
 		return wait, cancel
 	}
 	wait, promote := context.WithCancelCause(wait)
@@ -130,7 +131,7 @@ func (c *call) limit(ctx context.Context, p patience) (context.Context, context.
 	go func() {
 		defer close(watching)
 		for pause(wait, watchEvery) {
-			if c.dir.promoting() {
+			if c.dir.Promoting() {
 				promote(errPromote)
 			}
 		}
@@ -159,7 +160,7 @@ func (c *call) final(f finding, tries int, since time.Duration) bool {
 	case delivered, absent, misconfigured, withheld:
 		return true
 	}
-	if c.dir.standby {
+	if c.dir.Standby {
 		return false
 	}
 	switch f.verdict {
@@ -187,12 +188,12 @@ func (c *call) look(a *attempt) finding {
 
 // learnSystem finds out which cluster the data directory is of.
 func (c *call) learnSystem() error {
-	id, err := c.dir.systemID()
+	id, err := c.dir.SystemID()
 	if err != nil || id == 0 {
 		return err
 	}
 	if c.system != 0 && c.system != id {
-		return problemf(misconfigured, "the data directory %s is of the cluster with system identifier %d, not of %d", c.dir.path, id, c.system)
+		return problemf(misconfigured, "the data directory %s is of the cluster with system identifier %d, not of %d", c.dir.Path, id, c.system)
 	}
 	c.system = id
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -59,7 +60,7 @@ func (s *archiveSource) holdings(ctx context.Context) (holdings, error) {
 
 // soundHistory refuses a history file that is not whole.
 func soundHistory(where string, t segment.TimelineID, data []byte) error {
-	if _, err := parseHistory(t, data); err != nil {
+	if _, err := pgdata.ParseHistory(t, data); err != nil {
 		return problemf(damaged, "%s in %s: %w", segment.HistoryName(t), where, err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -41,7 +42,7 @@ func (c *call) onStandby(ctx context.Context) Answer {
 
 // weights are what decides how long a standby's call may wait.
 type weights struct {
-	running postmaster
+	running pgdata.Postmaster
 	own     bool // pg_wal has a copy, so a 1 cannot lead to an ancestor's
 	hurried bool // a promotion is under way
 	down    bool // the places gave no answer a moment ago
@@ -52,21 +53,21 @@ type weights struct {
 
 func (c *call) weigh(now time.Time) weights {
 	n := c.note
-	system, err := c.dir.systemID()
+	system, err := c.dir.SystemID()
 	if err != nil || system == 0 {
 		system = c.o.SystemID
 	}
-	own := c.dir.hasCopy(c.req, system)
+	own := hasCopy(&c.dir, c.req, system)
 	w := weights{
-		running: c.dir.postmaster(),
+		running: c.dir.Postmaster(),
 		own:     own,
-		hurried: c.dir.promoting(),
+		hurried: c.dir.Promoting(),
 		down:    n.down(now),
 		recent:  n.recent(c.req.file, now),
 		first:   !own && !n.has(c.req.file),
 		overdue: !n.Failed.IsZero() && !fresh(n.Waited, now, fullWaitEvery),
 	}
-	if n.Promotion != (postmaster{}) && n.Promotion == w.running {
+	if n.Promotion != (pgdata.Postmaster{}) && n.Promotion == w.running {
 		w.hurried = true
 	}
 	return w
@@ -115,7 +116,7 @@ func (c *call) unanswered(f finding, w weights) Answer {
 	default:
 		c.note.answered()
 	}
-	if c.dir.promoting() && w.running != (postmaster{}) {
+	if c.dir.Promoting() && w.running != (pgdata.Postmaster{}) {
 		c.note.Promotion, c.note.changed = w.running, true
 	}
 	if !w.own {

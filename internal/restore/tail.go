@@ -130,7 +130,7 @@ func better(a, b *staged, fork int64) (*staged, error) {
 // same WAL up to an offset. PostgreSQL would replace it by what is delivered, and
 // what it holds beyond would be lost.
 func (c *call) serverHas(r io.ReaderAt, until int64) (bool, error) {
-	f, err := c.dir.fsys.OpenRead(c.dir.wal(c.req.file))
+	f, err := c.dir.FS.OpenRead(c.dir.WAL(c.req.file))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

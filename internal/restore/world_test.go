@@ -35,6 +35,15 @@ const (
 	full        = int64(testSize)
 )
 
+// Files of a data directory.
+const (
+	controlFile    = "global/pg_control"
+	standbySignal  = "standby.signal"
+	recoverySignal = "recovery.signal"
+	promoteSignal  = "promote"
+	pidFile        = "postmaster.pid"
+)
+
 // modes are the signal files of the two ways to recover.
 var modes = []string{recoverySignal, standbySignal}
 

@@ -1,4 +1,4 @@
-package main
+package archive
 
 import (
 	"context"
@@ -8,10 +8,10 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/storage"
 	"github.com/walrecv/walrecv/storage/local"
+	"github.com/walrecv/walrecv/storage/storagetest"
 )
 
 // unmounting is a store whose disk is unmounted before a Put gets to it.
@@ -48,10 +48,10 @@ func TestAnchored(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	id := archive.Identity{SystemID: 7411122233344455566, SegmentSize: 1 << 20, Major: 15}
+	id := Identity{SystemID: 7411122233344455566, SegmentSize: 1 << 20, Major: 15}
 	disk := local.New(vfs.OS(), root, local.Private)
-	s := anchor(disk, id)
-	if _, err := archive.Init(ctx, s, id); err != nil {
+	s := Anchor(disk, id)
+	if _, err := Init(ctx, s, id); err != nil {
 		t.Fatal(err)
 	}
 	put := func(s storage.Store, key string) error { return s.Put(ctx, key, storage.BytesSource([]byte("x"))) }
@@ -71,14 +71,39 @@ func TestAnchored(t *testing.T) {
 	}
 	noAnswer("put", put(s, "a/2"))
 	noAnswer("list", s.List(ctx, "", func(storage.Info) error { return nil }))
+	noAnswer("list directories", storage.ListDirs(ctx, s, "", func(string) error { return nil }))
 	if entries, err := os.ReadDir(root); err != nil || len(entries) > 0 {
 		t.Errorf("below the mount point: %v, %v", entries, err)
 	}
 
 	mount()
-	noAnswer("put on its way", put(anchor(&unmounting{disk, unmount}, id), "a/2"))
+	noAnswer("put on its way", put(Anchor(&unmounting{disk, unmount}, id), "a/2"))
 	mount()
 	if err := put(s, "a/2"); err != nil {
 		t.Errorf("put after all: %v", err)
+	}
+	var dirs []string
+	err := storage.ListDirs(ctx, s, "", func(name string) error { dirs = append(dirs, name); return nil })
+	if err != nil || len(dirs) != 2 {
+		t.Errorf("directories: %v, %v", dirs, err)
+	}
+}
+
+// What a store can do besides, it can do with an anchor.
+func TestAnchoredDeletes(t *testing.T) {
+	id := Identity{SystemID: 7411122233344455566, SegmentSize: 1 << 20, Major: 15}
+	mem := storagetest.NewMem()
+	s := Anchor(mem, id)
+	if _, err := Init(t.Context(), s, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.(storage.Deleter).Delete(t.Context(), id.key()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Stat(t.Context(), id.key()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after the delete: %v", err)
+	}
+	if _, ok := Anchor(struct{ storage.Store }{mem}, id).(storage.Deleter); ok {
+		t.Error("an anchored store deletes what the store below cannot")
 	}
 }

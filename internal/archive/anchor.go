@@ -1,4 +1,4 @@
-package main
+package archive
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/storage"
 )
 
@@ -20,9 +19,23 @@ type anchored struct {
 	key string // of the identity
 }
 
-// anchor holds on to an archive that has been opened, or is being made.
-func anchor(store storage.Store, id archive.Identity) storage.Store {
-	return &anchored{store, archive.Object{System: id.SystemID, Kind: archive.KindIdentity}.Key()}
+type anchoredDeleter struct {
+	*anchored
+	storage.Deleter
+}
+
+// Anchor returns a Store on store that holds on to an archive that has been
+// opened, or is being made: but for its identity, nothing is put, confirmed or
+// listed where that is not seen. Every other Put costs two requests more. An
+// archive that is reached by the name of its bucket needs none of this.
+//
+// The returned Store is a [storage.Deleter] if store is one.
+func Anchor(store storage.Store, id Identity) storage.Store {
+	a := &anchored{store, id.key()}
+	if deleter, ok := store.(storage.Deleter); ok {
+		return anchoredDeleter{a, deleter}
+	}
+	return a
 }
 
 // Put implements storage.Store. The identity is looked for before, so that
@@ -50,6 +63,14 @@ func (s *anchored) List(ctx context.Context, prefix string, fn func(storage.Info
 		return err
 	}
 	return s.Store.List(ctx, prefix, fn)
+}
+
+// ListDirs implements [storage.DirLister], whether or not the Store below does.
+func (s *anchored) ListDirs(ctx context.Context, prefix string, fn func(name string) error) error {
+	if err := s.holds(ctx); err != nil {
+		return err
+	}
+	return storage.ListDirs(ctx, s.Store, prefix, fn)
 }
 
 // holds fails if the identity is not there or cannot be seen.
