@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/walrecv/walrecv/internal/fakepg"
 	"github.com/walrecv/walrecv/internal/pgtest"
@@ -177,21 +178,40 @@ func TestFaultsWaitedFor(t *testing.T) {
 	}
 }
 
-// A slot in use at the start.
+// A slot in use at the start is waited for, and taken over, whether or not the
+// server lets the receiver ask who has it.
 func TestFaultsSlotInUse(t *testing.T) {
 	t.Parallel()
+	replicationOnly := []string{"host replication all 127.0.0.1/32 trust"}
 	for _, major := range pgtest.Versions(t) {
-		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
-			c := small(t, major, nil)
-			first := fresh(t, c, "-S", "walrecv", "--ensure-slot").start()
-			second := fresh(t, c, "-v", "-S", "walrecv")
-			second.launch()
-			second.retries(3, "55006", `use slot "walrecv"`, "another program uses it, or the server has not noticed yet")
-			first.Kill()
-			second.streams()
-			second.flushed()
-			second.stop()
-		})
+		for name, hba := range map[string][]string{"any connection": nil, "replication only": replicationOnly} {
+			t.Run(fmt.Sprintf("pg%d/%s", major, name), func(t *testing.T) {
+				c := smallWith(t, pgtest.Options{Major: major, HBA: hba})
+				first := fresh(t, c, "-S", "walrecv", "--ensure-slot").start()
+				holder := c.Query("select active_pid from pg_replication_slots")
+				second := fresh(t, c, "-v", "-S", "walrecv")
+				second.launch()
+				const waiting = "the replication slot is in use"
+				pgtest.Eventually(t, patience, func() bool { return len(second.logged(waiting)) >= 3 }, "it does not wait for the slot")
+				alarms := second.alarms(waiting, "55006", "PID "+holder)
+				if len(second.alarms(waiting)) != 1 || len(alarms) != 1 {
+					t.Fatalf("alarms: %v", second.alarms())
+				}
+				if said := `"pid":` + holder + `,"application":"walrecv","address":"127.0.0.1","since":"2`; hba == nil && !strings.Contains(alarms[0].text, said) {
+					t.Errorf("not said who has the slot: %s", alarms[0].text)
+				}
+				emit(c, 1500)
+				first.flushed()
+				first.Kill()
+				begin := time.Now()
+				second.streams()
+				if took := time.Since(begin); took > 3*time.Second {
+					t.Errorf("it took over after %v", took)
+				}
+				second.flushed()
+				second.stop()
+			})
+		}
 	}
 }
 

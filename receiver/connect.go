@@ -52,9 +52,10 @@ func Connect(ctx context.Context, c *ConnConfig) (*pgconn.PgConn, error) {
 	return nil, combine(failures)
 }
 
-// connectSQL opens a connection for queries to the host of a replication
-// connection.
-func (c *ConnConfig) connectSQL(ctx context.Context, replication *pgconn.PgConn) (*pgconn.PgConn, error) {
+// ConnectSQL opens an ordinary connection, for queries, to the host of a
+// replication connection that [Connect] made. pg_hba.conf may well let the role in
+// for replication only.
+func ConnectSQL(ctx context.Context, c *ConnConfig, replication *pgconn.PgConn) (*pgconn.PgConn, error) {
 	h, ok := replication.CustomData()[hostKey].(host)
 	if !ok {
 		return nil, errors.New("the connection was not made by Connect")

@@ -123,6 +123,7 @@ type Receiver struct {
 	warned      bool             // of the server's settings
 	gone        segment.Position // a start that the server has no file for; see explain
 	lastFailure string           // logged already
+	slotUser    string           // logged already: who has the slot
 }
 
 // New prepares a Receiver; Run does everything else.
@@ -150,6 +151,9 @@ func (r *Receiver) Run(ctx context.Context) error {
 	for {
 		began := time.Now()
 		err := r.session(ctx)
+		if errors.Is(err, errSlotFree) {
+			continue
+		}
 		r.progress.stopped(err)
 		if err == nil || ctx.Err() != nil && !isFinal(err) {
 			return nil

@@ -32,6 +32,7 @@ type keeper struct {
 	*segment.Spool
 	unsure *atomic.Bool // an archive does not answer; nil: it does
 	wrap   func(receiver.Sink) receiver.Sink
+	looks  *atomic.Int64 // calls of Held; nil: not counted
 }
 
 func (k *keeper) Identify(_ context.Context, c segment.Cluster) error {
@@ -42,6 +43,9 @@ func (k *keeper) Identify(_ context.Context, c segment.Cluster) error {
 }
 
 func (k *keeper) Held(context.Context) (segment.Held, error) {
+	if k.looks != nil {
+		k.looks.Add(1)
+	}
 	held, err := k.Spool.Held()
 	held.Unsure = k.unsure != nil && k.unsure.Load()
 	return held, err
@@ -66,6 +70,7 @@ type rig struct {
 	wrap   func(receiver.Sink) receiver.Sink
 	logs   lockedBuffer
 	unsure atomic.Bool
+	looks  atomic.Int64
 
 	recv *receiver.Receiver // that was started last
 	stop context.CancelFunc
@@ -160,7 +165,7 @@ func (r *rig) tryStart() error {
 	r.o.Conn = r.conn()
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop, r.done = cancel, make(chan error, 1)
-	r.recv = receiver.New(r.o, &keeper{Spool: spool, unsure: &r.unsure, wrap: r.wrap}, log)
+	r.recv = receiver.New(r.o, &keeper{Spool: spool, unsure: &r.unsure, wrap: r.wrap, looks: &r.looks}, log)
 	go func(recv *receiver.Receiver, done chan<- error) {
 		err := recv.Run(ctx)
 		done <- errors.Join(err, spool.Close())

@@ -240,11 +240,17 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// slotColumns are what is asked of pg_replication_slots.
+var slotColumns = []string{
+	"slot_type", "restart_lsn", "wal_status", "safe_wal_size", "active_pid",
+	"application_name", "host", "state", "flush_lsn", "date_part",
+}
+
 // Before 15, and to tell a lost slot from a new one, an ordinary connection is
 // used, to the server that the replication connection is to.
 func TestSlotsBySQL(t *testing.T) {
 	row := func(kind, lsn, status string) []*string {
-		out := make([]*string, 3)
+		out := make([]*string, len(slotColumns))
 		for i, value := range []string{kind, lsn, status} {
 			if value != "" {
 				out[i] = &value
@@ -286,7 +292,7 @@ func TestSlotsBySQL(t *testing.T) {
 					if !strings.HasSuffix(command, "slot_name = 's'") {
 						t.Errorf("asked: %s", command)
 					}
-					return true, errors.Join(c.Rows([]string{"slot_type", "restart_lsn", "wal_status"}, test.rows...), c.Complete("SELECT"))
+					return true, errors.Join(c.Rows(slotColumns, test.rows...), c.Complete("SELECT"))
 				},
 			})
 			other := fake(t, fakepg.Config{Standby: true})

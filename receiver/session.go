@@ -34,7 +34,11 @@ func (r *Receiver) session(ctx context.Context) error {
 	if err := s.keepHistories(2, start.Timeline); err != nil {
 		return err
 	}
-	return s.follow(ctx, start)
+	err = s.follow(ctx, start)
+	if sqlState(err) == codeObjectInUse && !s.streamed && !r.o.NoLoop {
+		return s.awaitSlot(ctx, err)
+	}
+	return err
 }
 
 // closeConn says goodbye without waiting long for a server that is not there.
@@ -275,7 +279,7 @@ func (s *session) repeat(start segment.Position) segment.Position {
 // say so, errors may follow it.
 func (s *session) live(at segment.Position) {
 	s.r.progress.streams(at, s.r.streamed && !s.streamed)
-	s.r.streamed, s.streamed = true, true
+	s.r.streamed, s.streamed, s.r.slotUser = true, true, ""
 	args := []any{"from", at.String(), "server_version", s.server.Version}
 	if !s.r.lastStream.IsZero() {
 		args = append(args, "after", time.Since(s.r.lastStream).Round(time.Millisecond).String())

@@ -162,25 +162,18 @@ func parseSlot(name string, kind, lsn, timeline []byte) (Slot, error) {
 
 // readSlotBySQL asks over an ordinary connection to the same server.
 func (c *ConnConfig) readSlotBySQL(ctx context.Context, replication *pgconn.PgConn, name string) (Slot, error) {
-	conn, err := c.connectSQL(ctx, replication)
+	conn, err := ConnectSQL(ctx, c, replication)
 	if err != nil {
 		c.log.Debug("the replication slot's state is not known: no ordinary connection", "slot", name, "error", err)
 		return Slot{}, nil
 	}
 	defer hangUp(conn)
-	const columns = 3
-	rows, err := simpleQuery(ctx, conn, "SELECT slot_type, restart_lsn, wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = "+quoteLiteral(name))
-	if err == nil && len(rows) == 0 {
-		return Slot{}, fmt.Errorf("read slot %q: %w", name, ErrSlotMissing)
-	}
-	if err != nil || len(rows[0]) != columns {
+	s, err := ReadSlotState(ctx, conn, name)
+	if err != nil && !errors.Is(err, ErrSlotMissing) && !errors.Is(err, ErrSlotLogical) {
 		c.log.Debug("the replication slot's state is not known", "slot", name, "error", err)
 		return Slot{}, nil
 	}
-	row := rows[0]
-	s, err := parseSlot(name, row[0], row[1], nil)
-	s.Lost = string(row[2]) == "lost"
-	return s, err
+	return s.Slot, err
 }
 
 // sqlState is the code of an error of the server, "" for others.

@@ -239,17 +239,3 @@ func TestProgress(t *testing.T) {
 		t.Errorf("stopped: %+v", p)
 	}
 }
-
-// A receiver whose slot is in use says so: it is the second one of a pair.
-func TestWaitsForItsSlot(t *testing.T) {
-	first := newRig(t, fakepg.Config{End: 2 * mib})
-	first.fill(2 * mib)
-	first.start()
-	eventually(t, func() bool { return first.recv.Progress().Streaming })
-	second := &rig{t: t, server: first.server, addr: first.addr, fsys: newDisk(t), o: first.o}
-	second.start()
-	eventually(t, func() bool { p := second.recv.Progress(); return p.ForSlot && p.Waiting != "" })
-	first.halt()
-	eventually(t, func() bool { p := second.recv.Progress(); return p.Streaming && !p.ForSlot && p.Waiting == "" })
-	second.halt()
-}
