@@ -1,0 +1,122 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/pgtest"
+)
+
+// takeOver is how long the second receiver of a pair may take from the moment
+// when the slot is free until it streams.
+const takeOver = 3 * time.Second
+
+// pair are two receivers with the same slot and archive, and nothing else in
+// common.
+type pair struct {
+	t               testing.TB
+	c               *pgtest.Cluster
+	active, waiting *receiver
+}
+
+func newPair(t testing.TB, c *pgtest.Cluster, archive string, args ...string) *pair {
+	t.Helper()
+	args = append([]string{"-S", "walrecv", "--ensure-slot", "--archive", archive}, args...)
+	p := &pair{t: t, c: c, active: fresh(t, c, args...), waiting: fresh(t, c, args...)}
+	p.active.start()
+	p.waiting.launch()
+	p.waits(p.waiting)
+	return p
+}
+
+// waits waits until a receiver has seen that the slot is in use.
+func (p *pair) waits(r *receiver) {
+	p.t.Helper()
+	holder := p.c.Query("select active_pid from pg_replication_slots")
+	pgtest.Eventually(p.t, patience, func() bool {
+		return len(r.logged("the replication slot is in use", `"pid":`+holder)) > 0
+	}, "it does not wait for the slot")
+}
+
+// takesOver does something to the active receiver that makes the server give up
+// on it, and expects the other one in its place.
+func (p *pair) takesOver(harm func()) {
+	p.t.Helper()
+	before := len(p.waiting.logged(`"msg":"streaming"`))
+	holder := p.c.Query("select active_pid from pg_replication_slots")
+	harm()
+	p.c.WaitFor("select active_pid is distinct from "+holder+" from pg_replication_slots", "t", patience)
+	free := time.Now()
+	p.waiting.streamsAgain(before + 1)
+	took := time.Since(free)
+	p.t.Logf("took over %v after the slot was free", took.Round(time.Millisecond))
+	if took > takeOver {
+		p.t.Errorf("took over after %v, want %v at most", took, takeOver)
+	}
+	p.active, p.waiting = p.waiting, p.active
+}
+
+// Two receivers on one slot and one archive are a highly available pair: whichever
+// dies or hangs, the other one goes on where the archive ends. The archive has no
+// gap and nothing but the server's WAL.
+func TestPair(t *testing.T) {
+	t.Parallel()
+	rounds := 2 // and one in which it hangs
+	if pgtest.Long() {
+		rounds = 10
+	}
+	for _, major := range pgtest.Versions(t) {
+		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
+			pairSurvives(t, major, rounds)
+		})
+	}
+}
+
+func pairSurvives(t *testing.T, major, rounds int, args ...string) {
+	c := small(t, major, map[string]string{"wal_sender_timeout": "1s"})
+	c.Exec("create table acked(row text primary key, filler text)")
+	archive := newDir(t)
+	p := newPair(t, c, archive, args...)
+	first := firstOf(t, p.active)
+	backup := filepath.Join(pgtest.TempDir(t), "backup")
+	c.BaseBackup(t, backup)
+
+	load := startClientsOn(t, c.ConnString("postgres"), 4, time.Millisecond)
+	for range rounds {
+		load.more(t, 200)
+		p.takesOver(p.active.Kill)
+		load.more(t, 200)
+		p.waiting.launch() // with the spool that it had
+		p.waits(p.waiting)
+	}
+	// One whose connection is dead, but which is not, does no harm when it wakes up.
+	load.more(t, 200)
+	p.takesOver(func() { p.active.Signal(syscall.SIGSTOP) })
+	load.more(t, 200)
+	p.waiting.Signal(syscall.SIGCONT)
+	p.waits(p.waiting)
+	load.more(t, 200)
+	load.stop()
+
+	last := c.SwitchWAL()
+	archived(t, c, archive, first, last)
+	p.active.stop()
+	p.waiting.stop()
+	archiveIsWhole(t, c, archive, first, last)
+	for _, r := range []*receiver{p.active, p.waiting} {
+		sameAsServer(t, c, r.spool, 0)
+		if alarms := r.logged(`"level":"ERROR"`); len(alarms) > 0 {
+			t.Errorf("errors: %v", alarms)
+		}
+		if err := os.RemoveAll(r.spool); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows := load.rows()
+	t.Logf("%d rows acknowledged", len(rows))
+	checkRestored(t, c, backup, restoreCommand(p.active.bin, "--archive "+archive), rows)
+}
