@@ -12,6 +12,11 @@ import (
 // sync, so that it can be exact. It is well below wal_sender_timeout.
 const replyPatience = 10 * time.Second
 
+// pausedInterval is the longest time between two status messages while nothing is
+// read. A server with the shortest wal_sender_timeout that makes sense, one second,
+// hears enough of us, and we soon notice one that is not there any more.
+const pausedInterval = 250 * time.Millisecond
+
 // feedback is the half of a stream that answers. The goroutine that reads the
 // socket tells it what was written; one goroutine syncs, and one sends, so that
 // neither a slow disk holds up an answer nor a slow network a sync.
@@ -30,6 +35,7 @@ type feedback struct {
 	urgent chan struct{} // and it should be now
 	kick   chan struct{} // there may be something to send
 	stop   chan struct{}
+	broken chan struct{} // closed after the first error
 	wg     sync.WaitGroup
 
 	mu      sync.Mutex
@@ -39,6 +45,7 @@ type feedback struct {
 	alive   bool        // the server streams; no flush position is sent before
 	sent    time.Time   // when a status was sent last
 	ping    bool        // we want a sign of life
+	paused  bool        // the reader does not read
 	err     error
 
 	asked      bool        // the server waits for a reply
@@ -55,6 +62,7 @@ func startFeedback(s *stream, at segment.LSN) *feedback {
 		synced: s.synced, interval: s.o.StatusInterval,
 		dirty: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		kick: make(chan struct{}, 1), stop: make(chan struct{}),
+		broken:  make(chan struct{}),
 		written: at, flushed: at, asked: true, askedAt: at,
 		ping: true, // an idle server says nothing by itself for half a minute
 	}
@@ -84,6 +92,7 @@ func (f *feedback) failed(err error) {
 	f.mu.Lock()
 	if f.err == nil {
 		f.err = err
+		close(f.broken)
 	}
 	f.mu.Unlock()
 	f.fail()
@@ -125,6 +134,23 @@ func (f *feedback) streams() {
 	f.alive = true
 	f.mu.Unlock()
 	notify(f.kick)
+}
+
+// pause says whether the reader reads. While it does not, it cannot hear the
+// server ask for a reply, so there is one all the time.
+func (f *feedback) pause(paused bool) {
+	f.mu.Lock()
+	f.paused = paused
+	f.mu.Unlock()
+	notify(f.kick)
+}
+
+// every is the longest time between two status messages, 0 if there is none.
+func (f *feedback) every() time.Duration {
+	if f.paused && (f.interval == 0 || f.interval > pausedInterval) {
+		return pausedInterval
+	}
+	return f.interval
 }
 
 // askForLife makes the server answer.
@@ -203,7 +229,8 @@ func (f *feedback) take(now time.Time) (write, flush segment.LSN, ping, ok bool)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	reply := f.asked && (f.flushed >= f.askedAt || now.Sub(f.askedSince) >= replyPatience)
-	periodic := f.interval > 0 && now.Sub(f.sent) >= f.interval
+	every := f.every()
+	periodic := every > 0 && now.Sub(f.sent) >= every
 	if f.alive {
 		flush = f.flushed
 	}
@@ -224,8 +251,8 @@ func (f *feedback) wait(now time.Time) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	wait := time.Duration(math.MaxInt64)
-	if f.interval > 0 {
-		wait = f.sent.Add(f.interval).Sub(now)
+	if every := f.every(); every > 0 {
+		wait = f.sent.Add(every).Sub(now)
 	}
 	if f.asked {
 		wait = min(wait, f.askedSince.Add(replyPatience).Sub(now))

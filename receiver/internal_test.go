@@ -93,7 +93,7 @@ func FuzzMessage(f *testing.F) {
 		s := &stream{sink: sink, pos: 8, size: 1 << 20, progress: &progress{}, verifier: v, feedback: &feedback{
 			written: 8, dirty: make(chan struct{}, 1), urgent: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		}}
-		err := s.copyData(data)
+		err := s.copyData(t.Context(), data)
 		if want := s.pos - 8; sink.n != want {
 			t.Errorf("%d bytes written, position moved by %d", sink.n, want)
 		}
@@ -104,6 +104,8 @@ func FuzzMessage(f *testing.F) {
 }
 
 type countingSink struct{ n segment.LSN }
+
+func (c *countingSink) Room() <-chan struct{} { return nil }
 
 func (c *countingSink) Append(_ segment.LSN, p []byte) error { c.n += segment.LSN(len(p)); return nil }
 func (c *countingSink) Sync() (segment.LSN, error)           { return 8 + c.n, nil }

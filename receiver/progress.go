@@ -14,6 +14,10 @@ type Progress struct {
 	Waiting   string // why it does not stream, for people; "" while it does
 	ForSlot   bool   // it waits for its replication slot, which another program uses
 
+	// PausedSince is since when it reads nothing from the server, because the sink
+	// has no room; zero if it reads.
+	PausedSince time.Time
+
 	Timeline segment.TimelineID
 	Received segment.LSN // came from the server
 	Written  segment.LSN // is in the sink
@@ -87,6 +91,15 @@ func (p *progress) written(end segment.LSN) {
 
 func (p *progress) flushed(end segment.LSN) {
 	p.update(func(p *Progress) { p.Flushed = max(p.Flushed, end) })
+}
+
+// paused notes whether the sink has no room.
+func (p *progress) paused(paused bool) {
+	var since time.Time
+	if paused {
+		since = time.Now()
+	}
+	p.update(func(p *Progress) { p.PausedSince = since })
 }
 
 // stopped notes that a connection has ended, and why the next one is waited for.

@@ -18,9 +18,14 @@ import (
 	"github.com/walrecv/walrecv/segment"
 )
 
-// Sink takes the WAL of one connection. Append and Switch are called by one
+// Sink takes the WAL of one connection. Room, Append and Switch are called by one
 // goroutine, Sync by another beside Append, never beside Switch or Close.
 type Sink interface {
+	// Room returns nil if WAL may be appended that begins a segment. Else nothing
+	// is appended, and nothing read from the server, until the channel that it
+	// returns is closed; then it is asked again.
+	Room() <-chan struct{}
+
 	// Append takes WAL that begins where the last ended. p is valid during the
 	// call only.
 	Append(at segment.LSN, p []byte) error
@@ -80,7 +85,8 @@ type Options struct {
 	FlushInterval time.Duration
 
 	// StatusInterval is the longest time between two status messages; 0 sends
-	// them only when something was flushed or the server asks.
+	// them only when something was flushed or the server asks. While the Sink has
+	// no room they are sent more often: then nobody hears the server ask.
 	StatusInterval time.Duration
 
 	EndPos       segment.LSN // stop once past this position; 0: never

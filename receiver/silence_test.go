@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/walrecv/walrecv/internal/fakepg"
+	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/receiver"
 	"github.com/walrecv/walrecv/segment"
 )
@@ -23,7 +25,11 @@ const slack = time.Second
 type quiet struct {
 	t      *testing.T
 	server *fakepg.Server
+	disk   *vfs.Mem
+	spool  *segment.Spool
+	recv   *receiver.Receiver
 	logs   lockedBuffer
+	stop   func()
 	delay  atomic.Int64 // how long a sync takes
 	syncs  atomic.Int64 // how many have begun
 }
@@ -31,30 +37,38 @@ type quiet struct {
 // inQuiet runs a test in virtual time, from when everything so far is flushed.
 func inQuiet(t *testing.T, c fakepg.Config, interval time.Duration, test func(q *quiet)) {
 	t.Helper()
+	inQuietSpool(t, c, interval, 0, test)
+}
+
+// inQuietSpool is inQuiet with a limit of the spool.
+func inQuietSpool(t *testing.T, c fakepg.Config, interval time.Duration, limit int64, test func(q *quiet)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c.Slots = map[string]fakepg.Slot{"archive": {RestartLSN: mib}}
 		c.End = mib + 5000
-		q := &quiet{t: t, server: fakepg.New(c)}
+		q := &quiet{t: t, server: fakepg.New(c), disk: newDisk(t)}
 		defer q.server.Close()
 		log := slog.New(slog.NewTextHandler(&q.logs, nil))
 		conn, err := receiver.ParseConnInfo(receiver.ConnOptions{
 			Conninfo: "host=primary user=replicator sslmode=disable", Dial: q.server.Dial,
 		})
 		must(t, err)
-		spool, err := segment.OpenSpool(newDisk(t), spoolDir, log, segment.SpoolOptions{})
+		q.spool, err = segment.OpenSpool(q.disk, spoolDir, log, segment.SpoolOptions{Max: limit})
 		must(t, err)
-		defer spool.Close()
+		defer q.spool.Close()
 		o := receiver.Options{Conn: conn, Slot: "archive", FlushInterval: 10 * time.Millisecond, StatusInterval: interval}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- receiver.New(o, &keeper{Spool: spool, wrap: q.slow}, log).Run(ctx) }()
-		defer func() {
+		q.recv = receiver.New(o, &keeper{Spool: q.spool, wrap: q.slow}, log)
+		go func() { done <- q.recv.Run(ctx) }()
+		q.stop = sync.OnceFunc(func() {
 			q.delay.Store(0)
 			stop()
 			if err := <-done; err != nil {
 				t.Errorf("Run = %v", err)
 			}
-		}()
+		})
+		defer q.stop()
 		q.within("the first flush", time.Minute, func(ctx context.Context) error { return q.server.WaitFlush(ctx, 1, c.End) })
 		test(q)
 		for _, s := range q.server.Statuses() {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -143,7 +141,10 @@ func (s *stream) copyLoop(ctx context.Context) (stop bool, err error) {
 			s.feedback.askForLife()
 			continue
 		}
-		if ended, err := s.message(msg); ended || err != nil {
+		switch ended, err := s.message(ctx, msg); {
+		case errors.Is(err, errStopWaiting):
+			return true, nil
+		case ended || err != nil:
 			return false, err
 		}
 	}
@@ -156,10 +157,10 @@ func (s *stream) mayStop(ctx context.Context) bool {
 
 // message handles one message of the copy phase; ended means that the timeline
 // has.
-func (s *stream) message(msg pgproto3.BackendMessage) (ended bool, err error) {
+func (s *stream) message(ctx context.Context, msg pgproto3.BackendMessage) (ended bool, err error) {
 	switch m := msg.(type) {
 	case *pgproto3.CopyData:
-		return false, s.copyData(m.Data)
+		return false, s.copyData(ctx, m.Data)
 	case *pgproto3.CopyDone:
 		return true, nil
 	case *pgproto3.CommandComplete:
@@ -173,7 +174,7 @@ func (s *stream) message(msg pgproto3.BackendMessage) (ended bool, err error) {
 	}
 }
 
-func (s *stream) copyData(data []byte) error {
+func (s *stream) copyData(ctx context.Context, data []byte) error {
 	if len(data) == 0 {
 		return errors.New("empty message while streaming")
 	}
@@ -183,7 +184,7 @@ func (s *stream) copyData(data []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := s.walData(segment.LSN(m.WALStart), m.WALData); err != nil {
+		if err := s.walData(ctx, segment.LSN(m.WALStart), m.WALData, segment.LSN(m.ServerWALEnd)); err != nil {
 			return err // with a full disk there is WAL, but no streaming
 		}
 		s.heard(segment.LSN(m.ServerWALEnd))
@@ -212,23 +213,40 @@ func (s *stream) heard(server segment.LSN) {
 	s.progress.heard(server, time.Now())
 }
 
-// walData writes WAL that has to begin exactly where the last ended.
-func (s *stream) walData(at segment.LSN, p []byte) error {
+// walData writes WAL that has to begin exactly where the last ended, segment by
+// segment. server is how far the server is.
+func (s *stream) walData(ctx context.Context, at segment.LSN, p []byte, server segment.LSN) error {
 	if at != s.pos {
 		return fmt.Errorf("the server sent WAL at %s where %s follows", at, s.pos)
 	}
-	if len(p) == 0 {
-		return nil
+	for len(p) > 0 {
+		off := s.size.Offset(s.pos)
+		if off == 0 {
+			if err := s.room(ctx, server); err != nil {
+				return err
+			}
+		}
+		n := min(int64(len(p)), int64(s.size)-off)
+		if err := s.write(p[:n]); err != nil {
+			return err
+		}
+		p = p[n:]
 	}
-	s.progress.received(at+segment.LSN(len(p)), len(p))
+	return nil
+}
+
+// write writes WAL of one segment.
+func (s *stream) write(p []byte) error {
+	at, end := s.pos, s.pos+segment.LSN(len(p))
+	s.progress.received(end, len(p))
 	name := segment.Name{Timeline: s.timeline, Number: s.size.Number(at)}
 	s.verifier.expect(name, at, len(p), s.size) // before it can be sealed
 	if err := s.sink.Append(at, p); err != nil {
 		return local(err)
 	}
-	s.pos += segment.LSN(len(p))
-	s.progress.written(s.pos)
-	s.feedback.wrote(s.pos, s.size.Number(at) != s.size.Number(s.pos))
+	s.pos = end
+	s.progress.written(end)
+	s.feedback.wrote(end, s.size.Offset(end) == 0)
 	s.verifier.feed(at, p)
 	return nil
 }
@@ -331,67 +349,4 @@ func (s *stream) sendStatus(write, flush segment.LSN, reply bool) error {
 		return fmt.Errorf("send status: %w", err)
 	}
 	return nil
-}
-
-// deadline is the read deadline of a connection, which other goroutines can
-// make expire at once to wake the reader. Reading goes on where it was
-// interrupted: a message that had come in part is not lost.
-type deadline struct {
-	conn    net.Conn
-	mu      sync.Mutex
-	set     time.Time
-	expired bool
-	settled bool // by settle, for good
-}
-
-// deadlineSlack is by how much a deadline may be late, so that it is not moved
-// for every message.
-const deadlineSlack = time.Second
-
-func (d *deadline) extend(by time.Duration) {
-	now := time.Now()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	until := now.Add(by)
-	if moved := until.Sub(d.set).Abs() > deadlineSlack; moved && !d.expired {
-		d.set = until
-		_ = d.conn.SetReadDeadline(until) // on a closed connection the read fails
-	}
-}
-
-func (d *deadline) expire() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.settled {
-		return
-	}
-	d.expired = true
-	_ = d.conn.SetReadDeadline(time.Unix(1, 0))
-}
-
-// reset makes a deadline usable that was not, or had expired.
-func (d *deadline) reset() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.expired, d.settled, d.set = false, false, time.Time{}
-	_ = d.conn.SetDeadline(time.Time{}) // an earlier settle holds for both directions
-}
-
-// settle gives the rest of a conversation one deadline for both directions,
-// which nobody moves any more.
-func (d *deadline) settle(limit time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.settled = true
-	_ = d.conn.SetDeadline(time.Now().Add(limit))
-}
-
-// forWrite bounds one write.
-func (d *deadline) forWrite(limit time.Duration) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.settled {
-		return nil
-	}
-	return d.conn.SetWriteDeadline(time.Now().Add(limit))
 }

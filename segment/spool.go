@@ -50,8 +50,9 @@ type Spool struct {
 	cluster Cluster
 	noSync  bool
 	onSeal  func()
+	budget  budget
 
-	names  sync.RWMutex  // see Exchange
+	names  sync.Mutex    // see Exchange
 	live   atomic.Uint32 // timeline being written
 	sealed atomic.Pointer[Position]
 }
@@ -65,6 +66,10 @@ type SpoolOptions struct {
 	// OnSeal is called after segments were sealed or a history file was
 	// stored, by the goroutine that did it. It must not block.
 	OnSeal func()
+
+	// Max is how many bytes the segments may take that wait here, 0 for no limit:
+	// see [Writer.Room]. What is too little for a few segments is raised.
+	Max int64
 }
 
 // OpenSpool locks a directory that exists. A directory that is in use fails
@@ -77,7 +82,10 @@ func OpenSpool(fsys vfs.FS, dir string, log *slog.Logger, o SpoolOptions) (*Spoo
 	if o.OnSeal == nil {
 		o.OnSeal = func() {}
 	}
-	return &Spool{fsys: fsys, dir: dir, log: log, lock: lock, noSync: o.NoSync, onSeal: o.OnSeal}, nil
+	return &Spool{
+		fsys: fsys, dir: dir, log: log, lock: lock, noSync: o.NoSync, onSeal: o.OnSeal,
+		budget: budget{log: log, max: o.Max},
+	}, nil
 }
 
 // Close gives the directory free.
@@ -130,6 +138,7 @@ func (s *Spool) Identify(c Cluster) error {
 	}
 	if !s.identified() {
 		s.cluster = c // once: others read it while connections come and go
+		s.budget.limit(c.Size)
 	}
 	return nil
 }
@@ -292,12 +301,13 @@ func (s *Spool) Scan() (l Listing, err error) {
 // View calls see with what the directory holds. Until see returns, no segment gets
 // its final name: what see removes is what was listed. see must not list it again.
 func (s *Spool) View(see func(Listing)) error {
-	s.names.RLock()
-	defer s.names.RUnlock()
+	s.names.Lock()
+	defer s.names.Unlock()
 	l, err := scanDir(s.fsys, s.dir, s.cluster.Size)
 	if err != nil {
 		return err
 	}
+	s.budget.measured(l.Sealed)
 	l.Live = TimelineID(s.live.Load())
 	see(l)
 	return nil

@@ -17,8 +17,8 @@ func TestNamesDoNotChangeDuringAView(t *testing.T) {
 	disk := vfs.NewFault(vfs.NewMem(), func(op vfs.Op) error {
 		if sealing && (op.Kind == vfs.OpRename || op.Kind == vfs.OpOpenRead) {
 			seen[op.Kind]++
-			if s.names.TryRLock() {
-				s.names.RUnlock()
+			if s.names.TryLock() {
+				s.names.Unlock()
 				t.Errorf("%v: somebody can look into the spool", op)
 			}
 		}

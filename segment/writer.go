@@ -71,6 +71,10 @@ func (s *Spool) NewWriter(at Position) (*Writer, error) {
 	return &Writer{spool: s, size: s.cluster.Size, timeline: at.Timeline, pos: at.LSN}, nil
 }
 
+// Room returns nil if there is room in the spool to begin a segment, else what is
+// closed when it is worth asking again: see [SpoolOptions]. Nothing enforces it.
+func (w *Writer) Room() <-chan struct{} { return w.spool.budget.room() }
+
 // Append writes p, which begins at the given position. It returns once the
 // bytes are in the page cache. A full disk is an error that wraps ENOSPC, after
 // which the same WAL can be sent again through a new Writer.
@@ -162,6 +166,7 @@ func (w *Writer) open(n Name) (*target, error) {
 		file.Close()
 		return nil, fmt.Errorf("preallocate %s: %w", w.partialName(n), err)
 	}
+	w.spool.budget.add(int64(w.size), 0)
 	return t, nil
 }
 
@@ -338,10 +343,15 @@ func (w *Writer) seal(t *target) error {
 		file = nil
 	}
 	err := w.spool.Exchange(func() error {
-		if err := w.keepOther(t); err != nil {
+		replaced, err := w.keepOther(t)
+		if err != nil {
 			return err
 		}
-		return vfs.Rename(w.spool.fsys, file, from, to)
+		if err := vfs.Rename(w.spool.fsys, file, from, to); err != nil {
+			return err
+		}
+		w.spool.budget.add(-int64(w.size), int64(w.size)-replaced)
+		return nil
 	})
 	if err != nil {
 		return err
@@ -352,28 +362,32 @@ func (w *Writer) seal(t *target) error {
 
 // keepOther sets aside a complete segment that stands under the name already
 // and differs. That happens where streaming had to start below it, to fill a
-// hole; mostly the two are equal.
-func (w *Writer) keepOther(t *target) error {
+// hole; mostly the two are equal. replaced is how many bytes will not stand under
+// the name any more.
+func (w *Writer) keepOther(t *target) (replaced int64, err error) {
 	base := t.name.Format(w.size)
 	other, err := w.spool.fsys.OpenRead(w.spool.path(base))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return 0, nil
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer other.Close()
+	if replaced, err = other.Size(); err != nil {
+		return 0, err
+	}
 	equal, err := equalContent(t.file, other, int64(w.size))
 	if err != nil || equal {
-		return err
+		return replaced, err
 	}
 	aside, err := w.spool.freeName(base + divergedSuffix)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	w.spool.log.Error("the server sends other WAL than a complete segment holds; the old segment was set aside",
 		"file", base, "kept_as", aside)
-	return vfs.LinkKeep(w.spool.fsys, other, w.spool.path(base), w.spool.path(aside))
+	return replaced, vfs.LinkKeep(w.spool.fsys, other, w.spool.path(base), w.spool.path(aside))
 }
 
 func equalContent(a, b vfs.File, size int64) (bool, error) {
@@ -434,7 +448,7 @@ func (w *Writer) Close() error {
 	defer w.syncMu.Unlock()
 	err := w.closeCurrent()
 	for _, t := range w.full {
-		err = errors.Join(err, t.file.Close())
+		err = errors.Join(err, w.close(t))
 	}
 	w.full = nil
 	return err
@@ -448,6 +462,12 @@ func (w *Writer) closeCurrent() error {
 	if t == nil {
 		return nil
 	}
+	return w.close(t)
+}
+
+// close gives up a partial, which stays.
+func (w *Writer) close(t *target) error {
+	w.spool.budget.add(-int64(w.size), 0)
 	return t.file.Close()
 }
 

@@ -45,6 +45,8 @@ func samples(t *testing.T, f *pflag.Flag) [3]string {
 		return [3]string{"1", "2", "3"}
 	case "duration":
 		return [3]string{"1s", "2s", "3s"}
+	case "size":
+		return [3]string{"1MB", "1500kB", "3GB"}
 	case "lsn":
 		return [3]string{"0/1", "0/2", "16/B374D848"}
 	case "address":

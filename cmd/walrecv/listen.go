@@ -159,9 +159,10 @@ func (w *watch) noting(k heldKeeper, spool *segment.Spool) receiver.Keeper {
 func (w *watch) state() monitor.State {
 	p := w.receiver.Progress()
 	s := monitor.State{
-		Streaming: p.Streaming, Waiting: oneLine(p.Waiting), ForSlot: p.ForSlot,
+		Streaming: p.Streaming, Waiting: oneLine(p.Waiting), ForSlot: p.ForSlot, PausedSince: p.PausedSince,
 		Timeline: p.Timeline, Received: p.Received, Written: p.Written, Flushed: p.Flushed, Server: p.Server,
 		LastMessage: p.LastMessage, WALBytes: p.Bytes, Reconnects: p.Reconnects, VerifyFailures: p.VerifyFailures,
+		SpoolMax: w.spool.Max(),
 	}
 	if at, ok := w.spool.Sealed(); ok {
 		s.Sealed = w.onTimeline(p, at)

@@ -232,3 +232,14 @@ func rangeValue(target *units.Duration, low, high time.Duration) pflag.Value {
 		return units.Duration(d), err
 	}, units.Duration.String}
 }
+
+// sizeValue is a number of bytes, low at least.
+func sizeValue(target *units.Size, low int64) pflag.Value {
+	return parsed[units.Size]{target, "size", func(text string) (units.Size, error) {
+		n, err := units.ParseSize(text)
+		if err == nil && n < low {
+			err = fmt.Errorf("invalid size %q: must be at least %s", text, units.FormatSize(low))
+		}
+		return units.Size(n), err
+	}, units.Size.String}
+}

@@ -56,6 +56,7 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 	spool, err := segment.OpenSpool(vfs.OS(), c.directory, log, segment.SpoolOptions{
 		NoSync: c.noSync,
 		OnSeal: func() { bg.nudge() },
+		Max:    c.spoolLimit(),
 	})
 	if errors.Is(err, vfs.ErrLocked) {
 		return fmt.Errorf("another walrecv receives into %s: stop it, or use another directory (%w)", c.directory, err)

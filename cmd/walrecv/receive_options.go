@@ -26,6 +26,7 @@ type receiveConfig struct {
 	statusInterval units.Duration // 0: only on request and when flushed moves
 	flushInterval  units.Duration
 	uploadWorkers  int
+	spoolMax       units.Size
 	listen         string // address of metrics and health; empty: none
 	readyLag       units.Duration
 
@@ -71,6 +72,7 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	c.statusInterval = units.Duration(10 * time.Second)
 	c.flushInterval = units.Duration(200 * time.Millisecond)
 	c.uploadWorkers = 4
+	c.spoolMax = 10 << 30
 	c.readyLag = units.Duration(time.Minute)
 
 	fs.VarP(textValue(&c.directory), "directory", "D", "receive write-ahead log files into the directory `DIR`")
@@ -93,6 +95,8 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	boolVar(fs, &c.ensureSlot, "ensure-slot", "", "create the slot if it is missing, reserving WAL, then stream")
 	fs.Var(rangeValue(&c.flushInterval, time.Millisecond, time.Hour), "flush-interval",
 		"leave received WAL unsynced for at most `D` without --synchronous")
+	fs.Var(sizeValue(&c.spoolMax, 1<<20), "spool-max",
+		"with --archive: read no more from the server while segments of this `SIZE` wait in the directory")
 	fs.Var(numberValue(&c.uploadWorkers, 1, 64), "upload-workers", "up to `N` uploads in flight")
 	boolVar(fs, &c.conn.primaryOnly, "primary-only", "", "refuse a server that is in recovery, and wait for a primary")
 	boolVar(fs, &c.acceptGap, "accept-gap", "", "record WAL that the server no longer has as a gap, and go on behind it")
@@ -125,6 +129,15 @@ func (c *receiveConfig) check() error {
 		return usageError("cannot use --compress together with --archive: an archive is always zstd")
 	}
 	return c.conn.check()
+}
+
+// spoolLimit is how many bytes of segments may wait in the directory, 0 for any
+// number: without an archive none of them waits for anything.
+func (c *receiveConfig) spoolLimit() int64 {
+	if !c.archive.given() {
+		return 0
+	}
+	return int64(c.spoolMax)
 }
 
 // archiveOptions say where the archive is.

@@ -47,6 +47,8 @@ func TestReceiveRules(t *testing.T) {
 		{"-D d -w -W", "cannot use --no-password together with --password"},
 		{"-D d --flush-interval 0", `--flush-interval: invalid duration "0": must be between 1ms and 1h`},
 		{"-D d --upload-workers 65", `--upload-workers: invalid number "65": must be between 1 and 64`},
+		{"-D d --spool-max 1000kB", `--spool-max: invalid size "1000kB": must be at least 1MB`},
+		{"-D d --spool-max much", `--spool-max: invalid size "much": want a number and a unit: B, kB, MB, GB, TB`},
 		{"-D d --listen=", `--listen: invalid address "": want HOST:PORT, [IPV6]:PORT or PORT, with a port between 0 and 65535`},
 		{"-D d --listen foo", `--listen: invalid address "foo": want HOST:PORT, [IPV6]:PORT or PORT, with a port between 0 and 65535`},
 		{"-D d --listen 127.0.0.1", `--listen: invalid address "127.0.0.1": want HOST:PORT, [IPV6]:PORT or PORT, with a port between 0 and 65535`},
@@ -73,6 +75,7 @@ func TestReceiveTakesPgReceivewalsOptions(t *testing.T) {
 		statusInterval: units.Duration(10 * time.Second),
 		flushInterval:  units.Duration(200 * time.Millisecond),
 		uploadWorkers:  4,
+		spoolMax:       10 << 30,
 		readyLag:       units.Duration(time.Minute),
 	}
 	with := func(change func(*receiveConfig)) receiveConfig {
@@ -114,6 +117,7 @@ func TestReceiveTakesPgReceivewalsOptions(t *testing.T) {
 			c.ensureSlot, c.slot, c.acceptBranch, c.uploadWorkers = true, "s", true, 8
 			c.flushInterval = units.Duration(50 * time.Millisecond)
 		}),
+		"-D d --spool-max 1500MB":         with(func(c *receiveConfig) { c.spoolMax = 1500 << 20 }),
 		"-D d --listen 9187":              with(func(c *receiveConfig) { c.listen = "127.0.0.1:9187" }),
 		"-D d --listen :0 --ready-lag 90": with(func(c *receiveConfig) { c.listen, c.readyLag = "127.0.0.1:0", units.Duration(90*time.Second) }),
 		"-D d --listen 0.0.0.0:1":         with(func(c *receiveConfig) { c.listen = "0.0.0.0:1" }),

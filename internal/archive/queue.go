@@ -16,6 +16,9 @@ type Spool interface {
 
 	// View calls see with what the directory holds, while no segment gets its name.
 	View(see func(segment.Listing)) error
+
+	// Remove deletes a complete segment that View has listed, while it does.
+	Remove(base string) error
 }
 
 // itemKind orders what belongs to one timeline: its history comes before its

@@ -3,7 +3,6 @@ package archive
 import (
 	"errors"
 	"io/fs"
-	"path"
 	"slices"
 	"sync"
 	"time"
@@ -91,7 +90,7 @@ func (u *Uploader) due(queue []item) bool {
 // not synced: a file that comes back is found to be archived.
 func (u *Uploader) remove(i item) {
 	for _, base := range i.bases {
-		err := u.spool.FS().Remove(path.Join(u.spool.Dir(), base))
+		err := u.spool.Remove(base)
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			delete(u.told, base)
 			continue

@@ -36,6 +36,8 @@ var (
 	unarchived = desc("oldest_unarchived_seconds", "How long the oldest file waits that is to be archived and is not, 0 if there is none.")
 
 	spoolBytes = desc("spool_bytes", "Size of all files in the spool.")
+	spoolMax   = desc("spool_max_bytes", "Size that the segments in the spool may have, beyond which nothing is read from the server.")
+	paused     = desc("paused", "Whether nothing is read from the server because the spool is full: 1 or 0.")
 	gaps       = desc("gaps", "Ranges of WAL that are missing, and that the operator agreed to go on without.")
 	timeline   = desc("timeline", "Timeline that is received.")
 	streaming  = desc("streaming", "Whether WAL is being streamed: 1 or 0.")
@@ -52,7 +54,7 @@ var (
 		receivedLSN, writtenLSN, flushedLSN, sealedLSN, serverLSN, lagBytes, lagSeconds, spoolBytes, gaps,
 		timeline, streaming, walBytes, verifyFailures, reconnects, buildInfo,
 	}
-	archiveOnly = []*prometheus.Desc{archivedLSN, unarchived}
+	archiveOnly = []*prometheus.Desc{archivedLSN, unarchived, spoolMax, paused}
 )
 
 // register makes the registry. Without an archive there are no metrics of one.
@@ -107,6 +109,10 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 		if waits, known := s.unarchived(now); known {
 			e.gauge(unarchived, waits.Seconds())
 		}
+		if s.SpoolMax != 0 {
+			e.gauge(spoolMax, float64(s.SpoolMax))
+		}
+		e.gauge(paused, boolean(!s.PausedSince.IsZero()))
 	}
 	if spool, known := m.o.Spool(); known {
 		e.gauge(spoolBytes, float64(spool.Bytes))

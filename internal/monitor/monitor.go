@@ -23,6 +23,10 @@ type State struct {
 	Waiting   string // why it does not stream, for people; may be empty
 	ForSlot   bool   // it waits for its slot: it is the standby of a pair
 
+	// PausedSince is since when nothing is read from the server, because the spool
+	// is full; zero: it is not.
+	PausedSince time.Time
+
 	Timeline                                     segment.TimelineID
 	Received, Written, Flushed, Sealed, Archived segment.LSN
 	Server                                       segment.LSN // how far the server said it is
@@ -37,6 +41,8 @@ type State struct {
 	ArchiveAsked     time.Time
 	ArchiveReached   bool
 	OldestUnarchived time.Time
+
+	SpoolMax int64 // bytes that the segments of the spool may take; 0: no limit
 }
 
 // Spool is what the spool directory holds.

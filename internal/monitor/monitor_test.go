@@ -48,7 +48,7 @@ func busy() State {
 		Streaming: true, Timeline: 3,
 		Received: 900, Written: 900, Flushed: 800, Sealed: 700, Archived: 600, Server: 1000,
 		LastMessage: time.Now(), WALBytes: 12345, Reconnects: 2, VerifyFailures: 1,
-		ArchiveReached: true, OldestUnarchived: time.Now(),
+		ArchiveReached: true, OldestUnarchived: time.Now(), SpoolMax: 8192,
 	}
 }
 
@@ -165,7 +165,7 @@ func TestValues(t *testing.T) {
 	expectValues(t, m, map[string]float64{
 		"received_lsn": 900, "written_lsn": 900, "flushed_lsn": 800, "sealed_lsn": 700, "archived_lsn": 600, "server_lsn": 1000,
 		`lag_bytes{stage="received"}`: 100, `lag_bytes{stage="written"}`: 100, `lag_bytes{stage="flushed"}`: 200, `lag_bytes{stage="archived"}`: 400,
-		"spool_bytes": 4096, "gaps": 1, "timeline": 3, "streaming": 1,
+		"spool_bytes": 4096, "spool_max_bytes": 8192, "paused": 0, "gaps": 1, "timeline": 3, "streaming": 1,
 		"wal_bytes_total": 12345, "wal_verify_failures_total": 1, "reconnects_total": 2,
 		"sync_seconds_count":                           1,
 		"upload_seconds_count":                         1,
@@ -176,7 +176,7 @@ func TestValues(t *testing.T) {
 		`store_requests_total{op="open",result="absent"}`: 1, `store_requests_total{op="open",result="taken"}`: 1,
 		`store_requests_total{op="open",result="error"}`: 1,
 	})
-	if got := values(t, m); len(got) != 36 {
+	if got := values(t, m); len(got) != 38 {
 		t.Errorf("%d metrics: %v", len(got), got)
 	}
 }
@@ -187,7 +187,7 @@ func TestUnknownIsAbsent(t *testing.T) {
 	m := New(Options{State: func() State { return State{} }, Spool: func() (Spool, bool) { return Spool{}, false }, Archive: true})
 	for name := range values(t, m) {
 		switch base, _, _ := strings.Cut(name, "{"); base {
-		case "streaming", "wal_bytes_total", "wal_verify_failures_total", "reconnects_total", "build_info",
+		case "streaming", "paused", "wal_bytes_total", "wal_verify_failures_total", "reconnects_total", "build_info",
 			"sync_seconds_sum", "sync_seconds_count", "upload_seconds_sum", "upload_seconds_count":
 		default:
 			t.Errorf("%s is there and cannot be known", name)

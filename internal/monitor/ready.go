@@ -52,6 +52,8 @@ func (m *Monitor) streamingStatus(s State, flushedLag float64, now time.Time) (s
 	m.mu.Unlock()
 	behind := time.Duration(flushedLag * float64(time.Second))
 	switch {
+	case !s.PausedSince.IsZero():
+		return fmt.Sprintf("paused for %s, %s behind the server: the spool has reached --spool-max", about(now.Sub(s.PausedSince)), about(behind)), behind <= m.o.ReadyLag
 	case s.Streaming && behind <= m.o.ReadyLag:
 		return "streaming", true
 	case s.Streaming:

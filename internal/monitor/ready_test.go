@@ -56,7 +56,12 @@ func TestReadyStreaming(t *testing.T) {
 		expectReady(t, m, 200, "ready: streaming")
 		time.Sleep(2 * time.Second)
 		expectReady(t, m, 503, "not ready: streaming, 1m2s behind the server")
+		f.set(func(s *State) { s.PausedSince = time.Now() })
+		time.Sleep(1500 * time.Millisecond)
+		expectReady(t, m, 503, "not ready: paused for 1.5s, 1m3s behind the server: the spool has reached --spool-max")
 		f.set(func(s *State) { s.Flushed = 900 })
+		expectReady(t, m, 200, "ready: paused for 1.5s, 0s behind the server: the spool has reached --spool-max")
+		f.set(func(s *State) { s.PausedSince = time.Time{} })
 		expectReady(t, m, 200, "ready: streaming")
 	})
 }

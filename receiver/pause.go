@@ -1,0 +1,40 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/walrecv/walrecv/segment"
+)
+
+// errStopWaiting ends the handling of a message that waits for room, because the
+// receiver is to stop. What is left of the message was not received.
+var errStopWaiting = errors.New("stopped while waiting for room")
+
+// room waits until the sink can take another segment. Nothing is read meanwhile:
+// the connection fills up, and the server waits with what it has. It stands between
+// two segments, so that everything that came can be synced, sealed and archived,
+// which is what makes room. The connection stays: the server hears of us all the
+// time, holds the slot for us, and its end is noticed by what we send.
+func (s *stream) room(ctx context.Context, server segment.LSN) error {
+	free := s.sink.Room()
+	if free == nil {
+		return nil
+	}
+	s.heard(server) // it is there, and so is its WAL
+	s.feedback.pause(true)
+	s.progress.paused(true)
+	defer s.feedback.pause(false)
+	defer s.progress.paused(false)
+	for free != nil {
+		select {
+		case <-free:
+			free = s.sink.Room()
+		case <-s.feedback.broken:
+			return s.feedback.failure()
+		case <-ctx.Done():
+			return errStopWaiting
+		}
+	}
+	return nil
+}
