@@ -37,6 +37,8 @@ type Branch struct {
 	Holes   []Hole
 	// Arriving says that the missing history can be on its way: see [Settle].
 	Arriving bool
+
+	held []Range // complete segments, and those that are in the tail with all their bytes
 }
 
 // Hole is a run of segments that a timeline must have, for a recovery along it or
@@ -48,7 +50,8 @@ type Hole struct {
 	Arriving    bool         // the segments can be on their way: see [Settle]
 }
 
-// Span is a run of complete segments of one timeline.
+// Span is a run of segments of one timeline that can be had: they are complete, or
+// in the tail with all their bytes.
 type Span struct {
 	Timeline segment.TimelineID
 	Range
@@ -67,7 +70,8 @@ type Window struct {
 // A timeline must have every segment from the one of its fork on, if anything
 // older of its ancestors is there, or else from its own first; up to the newest
 // of which anything is there, and up to where its children left it. The segment
-// in which a fork lies is the child's.
+// in which a fork lies is the child's. What the tail has of a segment counts if
+// that is all of it.
 func NewChain(l *Listing, histories map[segment.TimelineID]segment.History, damaged map[segment.TimelineID]error, gaps []segment.Gap) *Chain {
 	c := &Chain{size: l.size}
 	timelines := map[segment.TimelineID]bool{}
@@ -81,6 +85,9 @@ func NewChain(l *Listing, histories map[segment.TimelineID]segment.History, dama
 	}
 	for _, t := range slices.Sorted(maps.Keys(timelines)) {
 		b := Branch{Timeline: t, History: segment.History{Timeline: t}, Ranges: l.Ranges(t)}
+		if there := l.timelines[t]; there != nil {
+			b.held = there.held(c.size)
+		}
 		c.descend(&b, histories, damaged)
 		c.Branches = append(c.Branches, b)
 	}
@@ -108,7 +115,7 @@ func (c *Chain) descend(b *Branch, histories map[segment.TimelineID]segment.Hist
 	if !ok || len(h.Entries) == 0 {
 		return
 	}
-	if err := c.contradiction(h, b.Ranges); err != nil {
+	if err := c.contradiction(h, b.held); err != nil {
 		b.Problem = errors.Join(b.Problem, err)
 		return
 	}
@@ -167,7 +174,7 @@ func (c *Chain) Current() *Branch {
 	return &c.Branches[len(c.Branches)-1]
 }
 
-// Line lists the complete segments on the way to the end of a timeline, oldest
+// Line lists the segments on the way to the end of a timeline that can be had, oldest
 // first: of each ancestor those that lie wholly before its fork.
 func (c *Chain) Line(t segment.TimelineID) []Span {
 	b := c.Branch(t)
@@ -190,7 +197,7 @@ func (c *Chain) appendSpans(spans []Span, t segment.TimelineID, from, to uint64)
 	if b == nil {
 		return spans
 	}
-	for _, r := range b.Ranges {
+	for _, r := range b.held {
 		if r.Last < from || r.First >= to {
 			continue
 		}
@@ -200,7 +207,7 @@ func (c *Chain) appendSpans(spans []Span, t segment.TimelineID, from, to uint64)
 }
 
 // Window is the newest WAL without a hole on the way to the end of a timeline. ok
-// is false if there is none. Only complete segments count.
+// is false if there is none. Only whole segments count.
 func (c *Chain) Window(t segment.TimelineID) (w Window, ok bool) {
 	line := c.Line(t)
 	if len(line) == 0 {

@@ -13,7 +13,7 @@ func (c *Chain) holes(b *Branch, there *timelineListing, gaps []segment.Gap) []H
 	}
 	end := c.needTo(b, there, gaps)
 	var holes []Hole
-	for _, r := range b.Ranges {
+	for _, r := range b.held {
 		if r.First > next {
 			holes = c.appendHoles(holes, Hole{Timeline: b.Timeline, First: next, Last: min(r.First, end) - 1}, gaps)
 		}
@@ -32,8 +32,8 @@ func (c *Chain) needFrom(b *Branch) (number uint64, ok bool) {
 	if c.older(b.History) {
 		return c.size.Number(b.Fork), true
 	}
-	if len(b.Ranges) > 0 {
-		return b.Ranges[0].First, true
+	if len(b.held) > 0 {
+		return b.held[0].First, true
 	}
 	return 0, false
 }
@@ -42,7 +42,7 @@ func (c *Chain) needFrom(b *Branch) (number uint64, ok bool) {
 func (c *Chain) older(h segment.History) bool {
 	for _, e := range h.Entries {
 		b := c.Branch(e.Timeline)
-		if b != nil && len(b.Ranges) > 0 && b.Ranges[0].First < c.size.Number(e.End) {
+		if b != nil && len(b.held) > 0 && b.held[0].First < c.size.Number(e.End) {
 			return true
 		}
 	}

@@ -27,7 +27,8 @@ type Range struct {
 
 // Listing is what the archive of a cluster held when it was listed. It must not
 // be changed, and is safe for concurrent use. It takes a few bytes for every
-// hole and every partial, not for every segment.
+// hole, every partial and every chunk of a segment that is not complete, not for
+// every segment.
 type Listing struct {
 	size      segment.Size
 	timelines map[segment.TimelineID]*timelineListing
@@ -37,16 +38,17 @@ type timelineListing struct {
 	history  bool
 	ranges   []Range // complete segments, ascending; adjacent ones are merged
 	partials []Partial
-	highest  uint64 // highest number of anything on the timeline
-	any      bool   // highest means something
+	chunks   map[uint64][]Chunk // of segments that are not complete, by their numbers
+	highest  uint64             // highest number of anything on the timeline
+	any      bool               // highest means something
 }
 
 // Listing lists the archive. Nothing is read but the listing itself. It is not
-// one moment: what is put meanwhile may be in it or not.
+// one moment: what is put meanwhile may be in it or not, and so may a segment that
+// is completed meanwhile.
 func (a *Archive) Listing(ctx context.Context) (*Listing, error) {
 	l := &Listing{size: a.id.SegmentSize, timelines: map[segment.TimelineID]*timelineListing{}}
-	prefix := systemDir(a.id.SystemID) + walDir + "/"
-	err := a.store.List(ctx, prefix, func(info storage.Info) error {
+	err := a.store.List(ctx, a.walDir(), func(info storage.Info) error {
 		if o, err := ParseKey(info.Key); err == nil {
 			l.add(o)
 		}
@@ -57,6 +59,9 @@ func (a *Archive) Listing(ctx context.Context) (*Listing, error) {
 	}
 	for _, t := range l.timelines {
 		t.merge()
+	}
+	if err := a.listTails(ctx, l); err != nil {
+		return nil, fmt.Errorf("list the tail of the archive: %w", err)
 	}
 	return l, nil
 }
@@ -132,7 +137,7 @@ func (l *Listing) Has(name segment.Name) bool {
 }
 
 // After tells whether anything of a later segment is there on the same timeline:
-// a complete segment, a partial, or a backup history file.
+// a complete segment, a partial, a chunk, or a backup history file.
 func (l *Listing) After(name segment.Name) bool {
 	t := l.timelines[name.Timeline]
 	return t != nil && t.any && t.highest > name.Number
@@ -212,5 +217,5 @@ func (l *Listing) Partials(name segment.Name) []Partial {
 	return partials
 }
 
-// Empty tells whether there is no WAL: no segment, no partial, no history.
+// Empty tells whether there is no WAL: no segment, no partial, no chunk, no history.
 func (l *Listing) Empty() bool { return len(l.timelines) == 0 }

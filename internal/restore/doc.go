@@ -15,12 +15,13 @@
 // archive, where it is last. The archive is one of format 1 or a directory as
 // pg_receivewal leaves it; the spool is such a directory, too. A segment moves
 // from being a partial in the spool to being sealed there, to the archive, and
-// out of the spool. So the order of one look is: sealed in the spool, sealed in
-// the archive, partials in both, and sealed in both again. What was anywhere on
-// that way when the look began is found by it. If all of it found nothing, the
-// names of everything in both places are listed, spool first, to see whether
-// anything is there that can only have come after what was asked for. If so,
-// there is a hole, and nothing is proven.
+// out of the spool; meanwhile the archive has it in chunks, or, at the end of a
+// timeline, as a partial. So the order of one look is: sealed in the spool, sealed
+// in the archive, chunks, partials in both places, and sealed in both again. What
+// was anywhere on that way when the look began is found by it. If all of it found
+// nothing, names are listed, spool first, to see whether anything is there that can
+// only have come after what was asked for. If so, there is a hole, and nothing is
+// proven.
 //
 // # Forks
 //
@@ -47,6 +48,16 @@
 // was left by an earlier use of the file. It is not delivered if pg_wal has the
 // same WAL already, and perhaps more, under the segment's own name: PostgreSQL
 // would overwrite that file.
+//
+// # Chunks
+//
+// What an archive has of a segment in chunks is put together as far as they go from
+// its start without a hole, and then delivered like a partial; where it ends is known
+// to the byte. What comes behind a hole within a segment does not count: several
+// uploads are in flight at a time, and the last of them can be lost. Chunks that
+// differ where they overlap are damage, whoever is right. One that is not what was
+// put is done without if others have the same bytes, and one that is gone when it is
+// read was replaced, so that the chunks are listed again.
 //
 // # Damage, and what is only late
 //

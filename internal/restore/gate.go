@@ -40,7 +40,7 @@ func (c *call) settleAll(a *attempt, n segment.Name, limit segment.LSN) (segment
 		return limit, finding{}
 	}
 	var t troubles
-	held := c.held(a, &t)
+	held := c.held(a, n, &t)
 	histories := c.descent(a, n.Timeline, held, &t)
 	if t.any() {
 		return 0, t.worst
@@ -96,7 +96,7 @@ func (c *call) settleHistories(a *attempt, n segment.Name, limit segment.LSN) (s
 func (c *call) lowestFork(a *attempt, n segment.Name) (segment.LSN, finding) {
 	var t troubles
 	lowest := segment.MaxLSN
-	for _, h := range c.descent(a, n.Timeline, c.held(a, &t), &t) {
+	for _, h := range c.descent(a, n.Timeline, c.held(a, n, &t), &t) {
 		if _, end, ok := h.Bounds(n.Timeline); ok {
 			lowest = min(lowest, end)
 		}
@@ -157,10 +157,10 @@ func (c *call) unrelated(a *attempt, t, ancestor segment.TimelineID, local []seg
 func (c *call) present(a *attempt, n segment.Name) finding {
 	var t troubles
 	is := func(*stream) error { return nil }
-	if c.sealed(a, n, &t, is) || len(c.partials(a, n, &t)) > 0 || c.sealed(a, n, &t, is) {
+	if c.sealed(a, n, &t, is) || c.begun(a, n, &t) || c.sealed(a, n, &t, is) {
 		return finding{verdict: delivered}
 	}
-	held := c.held(a, &t)
+	held := c.held(a, n, &t)
 	histories := c.descent(a, n.Timeline, held, &t)
 	if t.any() {
 		return t.worst

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
 
+	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/segment"
 )
@@ -72,17 +74,50 @@ func (c *call) partials(a *attempt, n segment.Name, t *troubles) []partial {
 	return all
 }
 
-// held lists what all places hold, in the order in which WAL moves: what leaves
-// the spool while it is listed is in the archive when that is. A place that was
-// unmounted meanwhile is an empty directory, which proves nothing: so its
-// identity must still be there.
-func (c *call) held(a *attempt, t *troubles) everything {
+// tails are the places that hold segments in chunks.
+func (c *call) tails(a *attempt, t *troubles) iter.Seq2[*openPlace, tailSource] {
+	return func(yield func(*openPlace, tailSource) bool) {
+		if c.o.Tail == TailNever {
+			return
+		}
+		for _, p := range c.places {
+			src, err := c.source(a, p)
+			if err != nil {
+				t.add(c.troubled(p, err))
+				continue
+			}
+			if held, ok := src.(tailSource); ok && !yield(p, held) {
+				return
+			}
+		}
+	}
+}
+
+// begun tells whether there is anything of a segment that is not complete.
+func (c *call) begun(a *attempt, n segment.Name, t *troubles) bool {
+	for p, src := range c.tails(a, t) {
+		there, err := within(a, func(ctx context.Context) ([]archive.Chunk, error) { return src.chunks(ctx, n) })
+		if err != nil {
+			t.add(c.troubled(p, err))
+		}
+		if _, end := archive.Cover(there, 0); end > 0 {
+			return true
+		}
+	}
+	return len(c.partials(a, n, t)) > 0
+}
+
+// held lists what all places hold from a segment on, in the order in which WAL
+// moves: what leaves the spool while it is listed is in the archive when that is. A
+// place that was unmounted meanwhile is an empty directory, which proves nothing: so
+// its identity must still be there.
+func (c *call) held(a *attempt, from segment.Name, t *troubles) everything {
 	var all everything
 	for _, p := range c.places {
 		src, err := c.source(a, p)
 		var h holdings
 		if err == nil {
-			h, err = within(a, src.holdings)
+			h, err = within(a, func(ctx context.Context) (holdings, error) { return src.holdings(ctx, from) })
 		}
 		if err == nil {
 			err = c.confirm(a, p)

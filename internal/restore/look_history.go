@@ -44,7 +44,7 @@ func (c *call) searchHistory(a *attempt, timeline segment.TimelineID) ([]byte, f
 			return nil, t.worst
 		}
 	}
-	held := c.held(a, &t)
+	held := c.held(a, segment.Name{Timeline: timeline}, &t)
 	if t.any() {
 		return nil, t.worst
 	}

@@ -52,12 +52,13 @@ func (c *call) searchSegment(a *attempt, n segment.Name, cut int64) finding {
 	if f, done := c.deliverSealed(a, n, cut, &t); done {
 		return f
 	}
+	tail := tail{call: c, name: n, cut: cut}
+	defer tail.discard()
+	tail.chunks(a, &t)
 	partials := c.partials(a, n, &t)
 	if t.any() {
 		return t.worst
 	}
-	tail := tail{call: c, name: n, cut: cut}
-	defer tail.discard()
 	tail.gather(a, partials, &t)
 	if t.any() {
 		return t.worst
@@ -65,7 +66,7 @@ func (c *call) searchSegment(a *attempt, n segment.Name, cut int64) finding {
 	if f, done := c.deliverSealed(a, n, cut, &t); done {
 		return f
 	}
-	held := c.held(a, &t)
+	held := c.held(a, n, &t)
 	histories := c.descent(a, n.Timeline, held, &t)
 	if held.hasSegment(n) || tail.gone != "" {
 		// It came a moment ago, or its name is all that is left of it.
@@ -107,7 +108,8 @@ func (c *call) deliver(s *staged, cut int64) finding {
 	return finding{verdict: delivered}
 }
 
-// tail chooses among the partials of a segment and delivers one. At most two of
+// tail chooses among the partials of a segment, and what there is of it in chunks,
+// and delivers one. At most two of
 // them are on disk at a time.
 type tail struct {
 	call *call
@@ -122,6 +124,25 @@ func (l *tail) discard() {
 	if l.best != nil {
 		l.best.discard()
 		l.best = nil
+	}
+}
+
+// chunks takes what there is of the segment in chunks.
+func (l *tail) chunks(a *attempt, t *troubles) {
+	c := l.call
+	for p, src := range c.tails(a, t) {
+		next := 1 - l.slot
+		s, err := c.assemble(a, src, p.String(), l.name, l.cut, next)
+		if err == nil {
+			err = l.compare(a, s, next, t)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, errVanished):
+			l.gone = p.String()
+		case !isAbsent(err):
+			t.add(c.troubled(p, err))
+		}
 	}
 }
 
@@ -176,7 +197,7 @@ func (l *tail) compare(a *attempt, s *staged, slot int, t *troubles) error {
 // it, be it the server's way or not.
 func (l *tail) fork(a *attempt, t *troubles) int64 {
 	c := l.call
-	histories := c.descent(a, l.name.Timeline, c.held(a, t), t)
+	histories := c.descent(a, l.name.Timeline, c.held(a, l.name, t), t)
 	return int64(min(firstFork(l.name, c.size, histories), l.name.End(c.size)) - l.name.Start(c.size))
 }
 
@@ -189,7 +210,7 @@ func (l *tail) conclude(owed int64, why string) finding {
 		return judge(problemf(hole, "it is missing, but %s", why))
 	case l.best == nil:
 		return finding{verdict: absent}
-	case !covers(l.best.end, owed):
+	case !l.best.covers(owed):
 		return judge(problemf(hole, "%s ends at offset %d, but %s", l.best.where, l.best.end, why))
 	}
 	end := min(l.best.end, l.cut)

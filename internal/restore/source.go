@@ -23,8 +23,9 @@ type source interface {
 	// timeline. ok is false if nothing is.
 	first(ctx context.Context, t segment.TimelineID) (number uint64, ok bool, err error)
 
-	// holdings lists what there is, by name.
-	holdings(ctx context.Context) (holdings, error)
+	// holdings lists what there is, by name: from a segment on, on its timeline,
+	// and of later ones. What is before need not be in it.
+	holdings(ctx context.Context, from segment.Name) (holdings, error)
 }
 
 // partial is a copy of a segment that was begun, not open yet.

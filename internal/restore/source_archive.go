@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/pgdata"
@@ -54,8 +55,22 @@ func (s *archiveSource) first(ctx context.Context, t segment.TimelineID) (uint64
 	return n.Number, ok, err
 }
 
-func (s *archiveSource) holdings(ctx context.Context) (holdings, error) {
-	return s.archive.Listing(ctx)
+func (s *archiveSource) holdings(ctx context.Context, from segment.Name) (holdings, error) {
+	return s.archive.Later(ctx, from)
+}
+
+var _ tailSource = (*archiveSource)(nil)
+
+func (s *archiveSource) chunks(ctx context.Context, n segment.Name) ([]archive.Chunk, error) {
+	return s.archive.Chunks(ctx, n)
+}
+
+func (s *archiveSource) chunk(ctx context.Context, c archive.Chunk) (*stream, error) {
+	body, err := s.archive.OpenChunk(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return &stream{where: fmt.Sprintf("%s, %s", s.where, c), body: body, digest: true}, nil
 }
 
 // soundHistory refuses a history file that is not whole.

@@ -116,7 +116,7 @@ func (s *flat) compressedHistory(ctx context.Context, base string) ([]byte, erro
 	return nil, fmt.Errorf("%s in %s: %w", base, s.where, fs.ErrNotExist)
 }
 
-func (s *flat) holdings(ctx context.Context) (holdings, error) {
+func (s *flat) holdings(ctx context.Context, _ segment.Name) (holdings, error) {
 	held := flatHoldings{}
 	err := listFlat(ctx, s.store, func(f flatName) {
 		held.add(f, s.size)

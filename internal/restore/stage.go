@@ -34,6 +34,7 @@ type staged struct {
 	file  vfs.File
 	where string // its source, for messages
 	end   int64  // of a partial: where its WAL ends
+	exact bool   // end is known to the byte, not only from what there is in front of it
 }
 
 // sweep removes what a killed call left. What cannot be removed is in the way of

@@ -98,6 +98,31 @@ func endedInAPartial(w *world) *model {
 	return m
 }
 
+// endsInTheTail is the archive of a cluster that is lost with its receiver: the last
+// segment is there in chunks, and one before has some that were not deleted.
+func endsInTheTail(w *world) *model {
+	fork := at(4, 30_000)
+	m := &model{truth: along(line{{Timeline: 1, End: fork}}, 2), end: at(6, 70_000), taken: 3}
+	for n := uint64(1); n <= 3; n++ {
+		w.put(seg(1, n), wal(seg(1, n), full))
+	}
+	w.putPartial(seg(1, 4), wal(seg(1, 4), 30_000))
+	w.putHistory(2, history(1, fork))
+	w.put(seg(2, 4), m.truth.wal(4))
+	w.put(seg(2, 5), m.truth.wal(5))
+	w.putChunk(seg(2, 5), 0, 9_000)
+	w.putChunk(seg(2, 6), 0, 40_000)
+	w.putChunk(seg(2, 6), 40_000, 70_000)
+	m.needs(w, seg(2, 6), seg(1, 2), seg(1, 3), seg(2, 4), seg(2, 5))
+	m.needed[w.historyKey(2)] = nil
+	delete(m.needed, w.key(seg(2, 6)))
+	for from, to := range map[int64]int64{0: 40_000, 40_000: 70_000} {
+		end := at(6, from)
+		m.needed[chunkKey(seg(2, 6), from, to)] = &end
+	}
+	return m
+}
+
 // threeInARow has two promotions, the second one exactly on a border, and each
 // old primary lived on for a while.
 func threeInARow(w *world) *model {
@@ -160,6 +185,7 @@ func siblings(w *world) *model {
 var models = map[string]func(*world) *model{
 	"the old primary lived on":   oldPrimaryLivedOn,
 	"ended in a partial":         endedInAPartial,
+	"ends in the tail":           endsInTheTail,
 	"three in a row":             threeInARow,
 	"the child is not there yet": notYetArchived,
 	"siblings":                   siblings,

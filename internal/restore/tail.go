@@ -66,6 +66,14 @@ func covers(end, until int64) bool {
 	return until <= 0 || end > (until-1)/pageLen*pageLen
 }
 
+// covers tells whether the WAL of a partial reaches up to an offset.
+func (s *staged) covers(until int64) bool {
+	if s.exact {
+		return s.end >= until
+	}
+	return covers(s.end, until)
+}
+
 // difference is the first offset below n at which two files differ, or n. A file
 // that ends earlier differs there.
 func difference(a, b io.ReaderAt, n int64) (int64, error) {
