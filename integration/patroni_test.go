@@ -149,7 +149,7 @@ func (p *patroni) checkWhole(leader *patroniNode) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	a, err := archive.Open(p.t.Context(), local.New(vfs.OS(), p.archive, local.Private), id)
+	a, err := archive.Open(p.t.Context(), local.New(vfs.OS(), p.archive, local.Private), id, archive.Keys{})
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func newWAL(t testing.TB, c *pgtest.Cluster) *wal {
 	id, err := strconv.ParseUint(c.SystemID(), 10, 64)
 	w.must(err)
 	w.a, err = archive.Init(t.Context(), local.New(vfs.OS(), w.dir, local.Private),
-		archive.Identity{SystemID: id, SegmentSize: segment.Size(c.SegmentSize), Major: c.Major})
+		archive.Identity{SystemID: id, SegmentSize: segment.Size(c.SegmentSize), Major: c.Major}, archive.Keys{})
 	w.must(err)
 	pgtest.Give(t, w.dir)
 	return w

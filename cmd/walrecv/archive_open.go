@@ -61,7 +61,7 @@ func openCluster(ctx context.Context, store storage.Store, location storage.Loca
 		}
 		system = ids[0].SystemID
 	}
-	a, err := archive.Open(ctx, store, system)
+	a, err := archive.Open(ctx, store, system, archive.Keys{})
 	if !errors.Is(err, fs.ErrNotExist) {
 		return a, unsoundIdentity(err)
 	}

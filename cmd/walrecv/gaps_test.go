@@ -73,7 +73,7 @@ func TestOpenGapsAcrossAFork(t *testing.T) {
 	if err := spool.Identify(cluster); err != nil {
 		t.Fatal(err)
 	}
-	a, err := archive.Init(t.Context(), storagetest.NewMem(), archive.Identity{SystemID: cluster.SystemID, SegmentSize: size, Major: 15})
+	a, err := archive.Init(t.Context(), storagetest.NewMem(), archive.Identity{SystemID: cluster.SystemID, SegmentSize: size, Major: 15}, archive.Keys{})
 	if err != nil {
 		t.Fatal(err)
 	}

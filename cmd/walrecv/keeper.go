@@ -160,7 +160,7 @@ func (k *archiveKeeper) openArchive(ctx context.Context, used bool) (*archive.Ar
 	id := archive.Identity{SystemID: c.SystemID, SegmentSize: c.Size, Major: c.Major}
 	store := archive.Anchor(k.store, id)
 	if !used {
-		a, err := archive.Init(ctx, store, id)
+		a, err := archive.Init(ctx, store, id, archive.Keys{})
 		switch { // at the first start somebody looks on who can mend it
 		case errors.Is(err, local.ErrNoRoot):
 			return nil, fmt.Errorf("%w: create it, or correct --archive", err)
@@ -169,7 +169,7 @@ func (k *archiveKeeper) openArchive(ctx context.Context, used bool) (*archive.Ar
 		}
 		return a, orUnreachable(err)
 	}
-	a, err := archive.Open(ctx, store, c.SystemID)
+	a, err := archive.Open(ctx, store, c.SystemID, archive.Keys{})
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, local.ErrNoRoot):
 		return nil, &codedError{exitWrong, fmt.Errorf(

@@ -18,7 +18,7 @@ func emptyArchive(t *testing.T, systems ...uint64) string {
 	dir := t.TempDir()
 	for _, system := range systems {
 		id := archive.Identity{SystemID: system, SegmentSize: 16 << 20, Major: 18}
-		if _, err := archive.Init(t.Context(), local.New(vfs.OS(), dir, local.Private), id); err != nil {
+		if _, err := archive.Init(t.Context(), local.New(vfs.OS(), dir, local.Private), id, archive.Keys{}); err != nil {
 			t.Fatal(err)
 		}
 	}

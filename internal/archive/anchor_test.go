@@ -51,7 +51,7 @@ func TestAnchored(t *testing.T) {
 	id := Identity{SystemID: 7411122233344455566, SegmentSize: 1 << 20, Major: 15}
 	disk := local.New(vfs.OS(), root, local.Private)
 	s := Anchor(disk, id)
-	if _, err := Init(ctx, s, id); err != nil {
+	if _, err := Init(ctx, s, id, Keys{}); err != nil {
 		t.Fatal(err)
 	}
 	put := func(s storage.Store, key string) error { return s.Put(ctx, key, storage.BytesSource([]byte("x"))) }
@@ -94,7 +94,7 @@ func TestAnchoredDeletes(t *testing.T) {
 	id := Identity{SystemID: 7411122233344455566, SegmentSize: 1 << 20, Major: 15}
 	mem := storagetest.NewMem()
 	s := Anchor(mem, id)
-	if _, err := Init(t.Context(), s, id); err != nil {
+	if _, err := Init(t.Context(), s, id, Keys{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.(storage.Deleter).Delete(t.Context(), id.key()); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"sync/atomic"
 
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
@@ -19,6 +20,16 @@ import (
 type Archive struct {
 	store storage.Store
 	id    Identity
+	keys  Keys
+
+	encrypted atomic.Bool // the segment that was found last
+	plain     plainBlocks
+}
+
+func opened(store storage.Store, id Identity, keys Keys) *Archive {
+	a := &Archive{store: store, id: id, keys: keys}
+	a.encrypted.Store(keys.Encryption != nil || len(keys.Identities) > 0)
+	return a
 }
 
 // Opener opens a new reader of some plain bytes, from their start.
@@ -26,18 +37,18 @@ type Opener func() (io.ReadCloser, error)
 
 // Open opens the archive of the cluster with a system identifier. An error that
 // wraps fs.ErrNotExist says that the store has none.
-func Open(ctx context.Context, store storage.Store, system uint64) (*Archive, error) {
+func Open(ctx context.Context, store storage.Store, system uint64, keys Keys) (*Archive, error) {
 	id, err := readIdentity(ctx, store, system)
 	if err != nil {
 		return nil, fmt.Errorf("identity of the archive: %w", err)
 	}
-	return &Archive{store: store, id: id}, nil
+	return opened(store, id, keys), nil
 }
 
 // Init opens the archive of a cluster, and makes it if the store has none. On
 // nil its identity is durable. An archive that was made for another cluster is
 // a [WrongClusterError].
-func Init(ctx context.Context, store storage.Store, id Identity) (*Archive, error) {
+func Init(ctx context.Context, store storage.Store, id Identity, keys Keys) (*Archive, error) {
 	if err := id.valid(); err != nil {
 		return nil, fmt.Errorf("identity of the cluster: %w", err)
 	}
@@ -52,9 +63,9 @@ func Init(ctx context.Context, store storage.Store, id Identity) (*Archive, erro
 		return nil, fmt.Errorf("identity of the archive: %w", err)
 	}
 	if err == nil {
-		return &Archive{store: store, id: id}, nil
+		return opened(store, id, keys), nil
 	}
-	a, err := Open(ctx, store, id.SystemID)
+	a, err := Open(ctx, store, id.SystemID, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +91,7 @@ func (a *Archive) PutSegment(ctx context.Context, scratch *Scratch, name segment
 		return err
 	}
 	defer p.remove()
-	_, err = a.put(ctx, a.segmentKey(name), p)
+	_, err = a.put(ctx, a.walObject(KindSegment, name), p)
 	return err
 }
 
@@ -93,7 +104,7 @@ func (a *Archive) PutPartial(ctx context.Context, scratch *Scratch, name segment
 		return err
 	}
 	defer p.remove()
-	_, err = a.put(ctx, a.partialKey(Partial{Name: name, Digest: p.trailer.Digest.short()}), p)
+	_, err = a.put(ctx, a.walObject(KindPartial, name), p)
 	return err
 }
 
@@ -120,47 +131,49 @@ func (a *Archive) PutHistory(ctx context.Context, t segment.TimelineID, content 
 
 // prepare makes the object of a segment, complete or not.
 func (a *Archive) prepare(ctx context.Context, scratch *Scratch, base string, open func() (content, error)) (*prepared, error) {
-	return scratch.prepare(ctx, base, int64(a.id.SegmentSize), open)
+	return scratch.prepare(ctx, base, a.making(int64(a.id.SegmentSize), open))
 }
 
-// put puts an object, or finds that an equal one is there. made says that it is
-// this one, and not one with the same content.
-func (a *Archive) put(ctx context.Context, key string, p *prepared) (made bool, err error) {
-	err = a.store.Put(ctx, key, p.source)
-	if err == nil {
-		return true, nil
+// making is how the archive makes an object with size plain bytes.
+func (a *Archive) making(size int64, open func() (content, error)) making {
+	return making{encryption: a.keys.Encryption, size: size, open: open}
+}
+
+// put puts an object, or finds that an equal one is there. o is where it belongs:
+// whether it is encrypted and has a digest in its key is put's to say. made says
+// that it is this one, and not one with the same content.
+func (a *Archive) put(ctx context.Context, o Object, p *prepared) (made bool, err error) {
+	o = p.at(o)
+	if o.Kind == KindSegment && o.Encrypted {
+		name, err := segment.ParseName(o.Segment, a.id.SegmentSize)
+		if err != nil {
+			return false, err
+		}
+		plain, err := a.hasPlain(ctx, name)
+		if err != nil {
+			return false, err
+		}
+		o.Encrypted = !plain
 	}
-	if local := p.source.failed(); local != nil {
-		return false, &LocalError{fmt.Errorf("read scratch file of %s: %w", key, local)}
-	}
-	if !errors.Is(err, fs.ErrExist) {
-		return false, err
+	key := o.Key()
+	if o.Encrypted == p.encrypted {
+		if err = a.store.Put(ctx, key, p.source); err == nil {
+			return true, nil
+		}
+		if local := p.source.failed(); local != nil {
+			return false, &LocalError{fmt.Errorf("read scratch file of %s: %w", key, local)}
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return false, err
+		}
 	}
 	// Perhaps from an earlier try whose answer was lost.
-	there, err := a.readThrough(ctx, key, p.trailer.Size)
-	if err != nil {
-		return false, unlessAbsent(key, err)
+	err = a.compare(ctx, o, p.object)
+	var conflict *ConflictError
+	if err != nil && !errors.As(err, &conflict) {
+		err = unlessAbsent(key, err)
 	}
-	if ours := p.trailer.Digest; there != ours {
-		return false, &ConflictError{Key: key, Ours: ours, Theirs: there}
-	}
-	return false, nil
-}
-
-// readThrough reads an object of size plain bytes to its last byte. The local copy
-// is removed on the strength of it, so the digest that the object claims is not
-// enough.
-func (a *Archive) readThrough(ctx context.Context, key string, size int64) (Digest, error) {
-	r, err := openObject(ctx, a.store, key, "", size)
-	if err != nil {
-		return Digest{}, err
-	}
-	defer r.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, r); err != nil {
-		return Digest{}, err
-	}
-	return Digest(h.Sum(nil)), nil
+	return false, err
 }
 
 // unlessAbsent keeps the error of looking at an object whose key was taken a
@@ -175,37 +188,19 @@ func unlessAbsent(key string, err error) error {
 // none; [DamagedError] comes at any time. The caller closes the reader. It has a
 // method Digest, which gives that digest after io.EOF.
 func (a *Archive) OpenSegment(ctx context.Context, name segment.Name) (io.ReadCloser, error) {
-	key := a.segmentKey(name)
-	r, err := openObject(ctx, a.store, key, "", int64(a.id.SegmentSize))
-	if err != nil {
-		return nil, a.unlessEncrypted(ctx, key, err)
-	}
-	return r, nil
-}
-
-// unlessEncrypted keeps an object that is encrypted from passing for absent. err
-// is that of looking at key.
-func (a *Archive) unlessEncrypted(ctx context.Context, key string, err error) error {
-	if !errors.Is(err, fs.ErrNotExist) {
+	var r io.ReadCloser
+	err := a.either(a.walObject(KindSegment, name), func(o Object) (err error) {
+		r, err = a.open(ctx, o, int64(a.id.SegmentSize))
 		return err
-	}
-	_, statErr := a.store.Stat(ctx, key+suffixEncrypted)
-	switch {
-	case statErr == nil:
-		return fmt.Errorf("%s: %w", key+suffixEncrypted, ErrEncrypted)
-	case !errors.Is(statErr, fs.ErrNotExist):
-		return statErr
-	}
-	return err
+	})
+	return r, err
 }
 
 // OpenPartial opens the plain bytes of a partial, as OpenSegment does.
 func (a *Archive) OpenPartial(ctx context.Context, p Partial) (io.ReadCloser, error) {
-	key := a.partialKey(p)
-	if p.Encrypted {
-		return nil, fmt.Errorf("%s: %w", key, ErrEncrypted)
-	}
-	return openObject(ctx, a.store, key, p.Digest, int64(a.id.SegmentSize))
+	o := a.walObject(KindPartial, p.Name)
+	o.Digest, o.Encrypted = p.Digest, p.Encrypted
+	return a.open(ctx, o, int64(a.id.SegmentSize))
 }
 
 // Partials lists the partials of one segment.
@@ -241,12 +236,6 @@ func (a *Archive) History(ctx context.Context, t segment.TimelineID) ([]byte, er
 
 func (a *Archive) segmentKey(name segment.Name) string {
 	return a.walObject(KindSegment, name).Key()
-}
-
-func (a *Archive) partialKey(p Partial) string {
-	o := a.walObject(KindPartial, p.Name)
-	o.Digest, o.Encrypted = p.Digest, p.Encrypted
-	return o.Key()
 }
 
 func (a *Archive) historyKey(t segment.TimelineID) string {

@@ -48,34 +48,32 @@ func (a *Archive) Chunks(ctx context.Context, name segment.Name) ([]Chunk, error
 // wraps fs.ErrNotExist says that it is gone: its segment, or a longer chunk, is
 // there then.
 func (a *Archive) OpenChunk(ctx context.Context, c Chunk) (io.ReadCloser, error) {
-	key := a.chunkKey(c)
-	if c.Encrypted {
-		return nil, fmt.Errorf("%s: %w", key, ErrEncrypted)
-	}
-	return openObject(ctx, a.store, key, "", c.To-c.From)
+	return a.open(ctx, a.chunkObject(c), c.To-c.From)
 }
 
 // putChunk archives a piece of a segment; open opens its plain bytes. nil and
 // errors are as with PutSegment, but that nothing looks at what the bytes are: they
-// need not begin with a page.
+// need not begin with a page. It is encrypted if the archive says so, whatever c says.
 func (a *Archive) putChunk(ctx context.Context, scratch *Scratch, c Chunk, open Opener) error {
 	base := strings.ReplaceAll(strings.TrimPrefix(a.chunkKey(c), systemDir(a.id.SystemID)), "/", ".")
-	p, err := scratch.prepareSmall(ctx, base, c.To-c.From, func() (content, error) {
+	p, err := scratch.prepareSmall(ctx, base, a.making(c.To-c.From, func() (content, error) {
 		plain, err := open()
 		return content{ReadCloser: plain}, err
-	})
+	}))
 	if err != nil {
 		return err
 	}
 	defer p.remove()
-	_, err = a.put(ctx, a.chunkKey(c), p)
+	_, err = a.put(ctx, a.chunkObject(c), p)
 	return err
 }
 
-func (a *Archive) chunkKey(c Chunk) string {
+func (a *Archive) chunkKey(c Chunk) string { return a.chunkObject(c).Key() }
+
+func (a *Archive) chunkObject(c Chunk) Object {
 	o := a.walObject(KindTail, c.Name)
 	o.From, o.To, o.Encrypted = c.From, c.To, c.Encrypted
-	return o.Key()
+	return o
 }
 
 // Cover chooses, of the chunks of one segment, the fewest that hold its bytes from

@@ -77,7 +77,9 @@ func TestChunkErrors(t *testing.T) {
 	if _, err := a.OpenChunk(t.Context(), c); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("absent: %v", err)
 	}
-	if _, err := a.OpenChunk(t.Context(), Chunk{Name: n, To: 1, Encrypted: true}); !errors.Is(err, ErrEncrypted) {
+	encrypted := Chunk{Name: n, To: 1, Encrypted: true}
+	store.Set(a.chunkKey(encrypted), []byte("age-encryption.org/v1\n"))
+	if _, err := a.OpenChunk(t.Context(), encrypted); !errors.Is(err, ErrEncrypted) {
 		t.Errorf("encrypted: %v", err)
 	}
 	for what, plain := range map[string][]byte{"short": data[100:4999], "long": data[100:5001]} {
@@ -126,7 +128,7 @@ func TestChunksInMemoryAndOnDisk(t *testing.T) {
 	id := testIdentity
 	id.SegmentSize = 4 * maxSmallObject
 	store := storagetest.NewMem()
-	a, err := Init(t.Context(), store, id)
+	a, err := Init(t.Context(), store, id, Keys{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,9 +7,9 @@ import (
 	"github.com/walrecv/walrecv/segment"
 )
 
-// ErrEncrypted says that an object is there, but that it is encrypted, which
-// this version cannot read. It is not absent.
-var ErrEncrypted = errors.New("the object is encrypted, which this version cannot read")
+// ErrEncrypted says that an object is there, but that it is encrypted, and that no
+// identity was given, or none that fits. It is not absent.
+var ErrEncrypted = errors.New("the object is encrypted")
 
 // DamagedError says that an object is there but is not what was put: cut short,
 // altered, or in a place where it does not belong.
@@ -27,10 +27,15 @@ func (e *DamagedError) Error() string {
 type ConflictError struct {
 	Key          string
 	Ours, Theirs Digest // of the plain content
+	OtherKey     bool   // the digests are under different keys, so that nobody knows
 }
 
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("the archive already holds %s with another content (SHA-256 %s, ours %s): another server or archiver writes there",
+	if e.OtherKey {
+		return fmt.Sprintf("the archive already holds %s, with a digest under another digest key, so that it cannot be compared: give --digest-key as it was when this was archived; or, if no other server or archiver writes there, move the file out of the spool",
+			e.Key)
+	}
+	return fmt.Sprintf("the archive already holds %s with another content (digest %s, ours %s): another server or archiver writes there",
 		e.Key, e.Theirs, e.Ours)
 }
 

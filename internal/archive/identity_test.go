@@ -18,7 +18,7 @@ const identityKey = "7411122233344455566/walrecv.json"
 func TestInitMakesTheIdentityOnce(t *testing.T) {
 	store := storagetest.NewMem()
 	for range 2 {
-		a, err := Init(t.Context(), store, testIdentity)
+		a, err := Init(t.Context(), store, testIdentity, Keys{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -30,7 +30,7 @@ func TestInitMakesTheIdentityOnce(t *testing.T) {
 	if got, _ := store.Get(identityKey); string(got) != want {
 		t.Errorf("walrecv.json is %q, want %q", got, want)
 	}
-	a, err := Open(t.Context(), store, testSystem)
+	a, err := Open(t.Context(), store, testSystem, Keys{})
 	if err != nil || a.Identity() != testIdentity {
 		t.Errorf("opened %v, %v", a, err)
 	}
@@ -38,14 +38,14 @@ func TestInitMakesTheIdentityOnce(t *testing.T) {
 
 func TestInitRefusesAnotherCluster(t *testing.T) {
 	store := storagetest.NewMem()
-	if _, err := Init(t.Context(), store, testIdentity); err != nil {
+	if _, err := Init(t.Context(), store, testIdentity, Keys{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, other := range []Identity{
 		{SystemID: testSystem, SegmentSize: 16 << 20, Major: 15},
 		{SystemID: testSystem, SegmentSize: testSize, Major: 18},
 	} {
-		_, err := Init(t.Context(), store, other)
+		_, err := Init(t.Context(), store, other, Keys{})
 		var wrong *WrongClusterError
 		if !errors.As(err, &wrong) || !errors.Is(err, segment.ErrWrongCluster) {
 			t.Fatalf("%v: %v", other, err)
@@ -57,7 +57,7 @@ func TestInitRefusesAnotherCluster(t *testing.T) {
 		}
 	}
 	// The same URL may hold several clusters.
-	if _, err := Init(t.Context(), store, Identity{SystemID: 42, SegmentSize: 16 << 20, Major: 18}); err != nil {
+	if _, err := Init(t.Context(), store, Identity{SystemID: 42, SegmentSize: 16 << 20, Major: 18}, Keys{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -69,7 +69,7 @@ func TestInitRefusesWhatIsNoIdentity(t *testing.T) {
 		{SystemID: 1, SegmentSize: 12345, Major: 15},
 		{SystemID: 1, SegmentSize: testSize},
 	} {
-		if _, err := Init(t.Context(), store, id); err == nil {
+		if _, err := Init(t.Context(), store, id, Keys{}); err == nil {
 			t.Errorf("%v was taken", id)
 		}
 	}
@@ -79,7 +79,7 @@ func TestInitRefusesWhatIsNoIdentity(t *testing.T) {
 }
 
 func TestOpenWithoutAnArchive(t *testing.T) {
-	if _, err := Open(t.Context(), storagetest.NewMem(), testSystem); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Open(t.Context(), storagetest.NewMem(), testSystem, Keys{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 }
@@ -100,8 +100,8 @@ func TestDamagedIdentity(t *testing.T) {
 	for _, content := range damaged {
 		store := storagetest.NewMem()
 		store.Set(identityKey, []byte(content))
-		_, openErr := Open(t.Context(), store, testSystem)
-		_, initErr := Init(t.Context(), store, testIdentity)
+		_, openErr := Open(t.Context(), store, testSystem, Keys{})
+		_, initErr := Init(t.Context(), store, testIdentity, Keys{})
 		_, identifyErr := Identify(t.Context(), store)
 		for _, err := range []error{openErr, initErr, identifyErr} {
 			var d *DamagedError
@@ -112,7 +112,7 @@ func TestDamagedIdentity(t *testing.T) {
 	}
 	store := storagetest.NewMem()
 	store.Set(identityKey, []byte(strings.Replace(whole, "}", `,"later":[1]}`, 1)))
-	if _, err := Open(t.Context(), store, testSystem); err != nil {
+	if _, err := Open(t.Context(), store, testSystem, Keys{}); err != nil {
 		t.Errorf("an unknown field is no damage: %v", err)
 	}
 }
@@ -120,8 +120,8 @@ func TestDamagedIdentity(t *testing.T) {
 func TestIdentityOfAnotherCluster(t *testing.T) {
 	store := storagetest.NewMem()
 	store.Set(identityKey, []byte(`{"format":1,"system_identifier":"7","wal_segment_size":1048576,"postgresql_major":15}`))
-	_, openErr := Open(t.Context(), store, testSystem)
-	_, initErr := Init(t.Context(), store, testIdentity)
+	_, openErr := Open(t.Context(), store, testSystem, Keys{})
+	_, initErr := Init(t.Context(), store, testIdentity, Keys{})
 	_, identifyErr := Identify(t.Context(), store)
 	for _, err := range []error{openErr, initErr, identifyErr} {
 		if !errors.Is(err, segment.ErrWrongCluster) {
@@ -133,8 +133,8 @@ func TestIdentityOfAnotherCluster(t *testing.T) {
 func TestUnknownFormatIsRefused(t *testing.T) {
 	store := storagetest.NewMem()
 	store.Set(identityKey, []byte(`{"format":2,"system_identifier":["later"]}`))
-	_, openErr := Open(t.Context(), store, testSystem)
-	_, initErr := Init(t.Context(), store, testIdentity)
+	_, openErr := Open(t.Context(), store, testSystem, Keys{})
+	_, initErr := Init(t.Context(), store, testIdentity, Keys{})
 	for _, err := range []error{openErr, initErr} {
 		var format *FormatError
 		if !errors.As(err, &format) || format.Format != 2 {
@@ -151,7 +151,7 @@ func TestInitOverAFaultyStore(t *testing.T) {
 				t.Fatal("a store that answers is never enough")
 			}
 			store := storagetest.NewFaulty(mem, storagetest.FailAt(k, fault))
-			_, err := Init(t.Context(), store, testIdentity)
+			_, err := Init(t.Context(), store, testIdentity, Keys{})
 			if store.Fired() == 0 {
 				if err != nil {
 					t.Fatal(err)
@@ -162,7 +162,7 @@ func TestInitOverAFaultyStore(t *testing.T) {
 				t.Errorf("fault %d was not reported: %v", k, err)
 			}
 			// The answer may have been lost: the next try must find its own.
-			if _, err := Init(t.Context(), store, testIdentity); err != nil {
+			if _, err := Init(t.Context(), store, testIdentity, Keys{}); err != nil {
 				t.Errorf("after fault %d: %v", k, err)
 			}
 		}
@@ -196,7 +196,7 @@ func TestIdentify(t *testing.T) {
 		testIdentity,
 	}
 	for _, id := range want {
-		if _, err := Init(t.Context(), mem, id); err != nil {
+		if _, err := Init(t.Context(), mem, id, Keys{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -222,7 +222,7 @@ func TestIdentify(t *testing.T) {
 
 func TestIdentifyOverAFaultyStore(t *testing.T) {
 	mem := storagetest.NewMem()
-	if _, err := Init(t.Context(), mem, testIdentity); err != nil {
+	if _, err := Init(t.Context(), mem, testIdentity, Keys{}); err != nil {
 		t.Fatal(err)
 	}
 	for k := 1; ; k++ {

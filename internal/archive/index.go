@@ -73,20 +73,19 @@ func (a *Archive) putIndex(ctx context.Context, infos []SegmentInfo) error {
 	if err != nil {
 		return err
 	}
-	var object bytes.Buffer
-	t, err := encode(&object, content{ReadCloser: io.NopCloser(bytes.NewReader(text))}, int64(len(text)))
+	p, err := a.making(int64(len(text)), func() (content, error) {
+		return content{ReadCloser: io.NopCloser(bytes.NewReader(text))}, nil
+	}).inMemory()
 	if err != nil {
 		return err
 	}
-	key := Object{
+	err = a.store.Put(ctx, p.at(Object{
 		System:   a.id.SystemID,
 		Kind:     KindIndex,
 		Timeline: infos[0].Name.Timeline,
 		Segment:  file.Segments[0].Name,
 		Last:     file.Segments[len(infos)-1].Name,
-		Digest:   t.Digest.short(),
-	}.Key()
-	err = a.store.Put(ctx, key, storage.BytesSource(object.Bytes()))
+	}).Key(), p.source)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
@@ -133,36 +132,49 @@ func (a *Archive) isIndexed(index []Object, names []segment.Name) bool {
 
 // listBlock lists the complete segments of a block.
 func (a *Archive) listBlock(ctx context.Context, b block) ([]segment.Name, error) {
+	var names []segment.Name
+	err := a.eachOfBlock(ctx, b, func(name segment.Name, _ Object) { names = append(names, name) })
+	return slices.Compact(names), err // one can be there encrypted, too
+}
+
+// eachOfBlock lists the objects of the complete segments of a block.
+func (a *Archive) eachOfBlock(ctx context.Context, b block, visit func(segment.Name, Object)) error {
 	prefix, last := a.segmentKey(b.name(0)), a.segmentKey(b.name(indexBlock-1))
 	for !strings.HasPrefix(last, prefix) {
 		prefix = prefix[:len(prefix)-1]
 	}
-	var names []segment.Name
-	err := a.store.List(ctx, prefix, func(info storage.Info) error {
+	return a.store.List(ctx, prefix, func(info storage.Info) error {
 		if o, err := ParseKey(info.Key); err == nil && o.Kind == KindSegment {
 			name, err := segment.ParseName(o.Segment, a.id.SegmentSize)
 			if err == nil && blockOf(name) == b {
-				names = append(names, name)
+				visit(name, o)
 			}
 		}
 		return nil
 	})
-	return slices.Compact(names), err // one can be there encrypted, too
 }
 
 // readIndex reads an index object, which is proven to be sound by that. Its
 // segments are in order.
 func (a *Archive) readIndex(ctx context.Context, o Object) ([]SegmentInfo, error) {
 	key := o.Key()
-	object, err := readSmall(ctx, a.store, key)
+	if o.Encrypted && len(a.keys.Identities) == 0 {
+		return nil, fmt.Errorf("%s: %w", key, ErrEncrypted)
+	}
+	stored, err := readSmall(ctx, a.store, key)
 	if err != nil {
 		return nil, err
 	}
-	t, err := decodeTrailer(object[max(0, len(object)-maxTrailer):])
+	end := &reader{object: o, store: smallBody{bytes.NewReader(stored)}}
+	last, err := end.readEnd(a.keys.Identities, int64(len(stored)))
+	if err != nil {
+		return nil, err
+	}
+	t, err := decodeTrailer(last)
 	if err != nil || t.Size > maxIndex {
 		return nil, &DamagedError{Key: key, Reason: fmt.Sprintf("%d bytes of content: %v", t.Size, err)}
 	}
-	r, err := newReader(io.NopCloser(bytes.NewReader(object)), int64(len(object)), key, o.Digest, t.Size)
+	r, err := a.newReader(smallBody{bytes.NewReader(stored)}, int64(len(stored)), o, t.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -177,6 +189,12 @@ func (a *Archive) readIndex(ctx context.Context, o Object) ([]SegmentInfo, error
 	}
 	return infos, nil
 }
+
+// smallBody is an object that was read.
+type smallBody struct{ *bytes.Reader }
+
+// Close implements io.Closer.
+func (smallBody) Close() error { return nil }
 
 // decodeIndex reads the content of an index object.
 func decodeIndex(text []byte, o Object, size segment.Size) ([]SegmentInfo, error) {

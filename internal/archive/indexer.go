@@ -149,7 +149,7 @@ func (x *indexer) work(ctx context.Context) error {
 	x.mu.Lock()
 	begun := x.begun
 	x.mu.Unlock()
-	if begun && !x.surveyed {
+	if begun && !x.surveyed && !x.archive.blind() {
 		if err := tryOnce(ctx, maxListing, x.survey); err != nil {
 			return err
 		}
@@ -235,6 +235,9 @@ func (x *indexer) write(ctx context.Context, b block, known entries) error {
 	var infos []SegmentInfo
 	for _, name := range names {
 		info, ok := known[name]
+		if !ok && x.archive.blind() {
+			continue
+		}
 		if !ok {
 			info, err = x.archive.SegmentInfo(ctx, name)
 			var damaged *DamagedError

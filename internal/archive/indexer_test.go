@@ -301,7 +301,7 @@ func TestBlocksOfAllSegmentSizes(t *testing.T) {
 		id := testIdentity
 		id.SegmentSize = size
 		store := storagetest.NewMem()
-		a, err := Init(t.Context(), store, id)
+		a, err := Init(t.Context(), store, id, Keys{})
 		if err != nil {
 			t.Fatal(err)
 		}

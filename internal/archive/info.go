@@ -20,10 +20,15 @@ type SegmentInfo struct {
 // segment. With a summary that is not what was put it is a [DamagedError], and
 // what is returned with it has the digest.
 func (a *Archive) SegmentInfo(ctx context.Context, name segment.Name) (SegmentInfo, error) {
-	key := a.segmentKey(name)
-	t, err := readTrailer(ctx, a.store, key, int64(a.id.SegmentSize))
+	var key string
+	var t trailer
+	err := a.either(a.walObject(KindSegment, name), func(o Object) (err error) {
+		key = o.Key()
+		t, err = a.readTrailer(ctx, o, int64(a.id.SegmentSize))
+		return err
+	})
 	if err != nil {
-		return SegmentInfo{Name: name}, a.unlessEncrypted(ctx, key, err)
+		return SegmentInfo{Name: name}, err
 	}
 	info, err := t.info(name, a.id.SegmentSize)
 	if err != nil {
@@ -35,7 +40,11 @@ func (a *Archive) SegmentInfo(ctx context.Context, name segment.Name) (SegmentIn
 // PlainSize is how many plain bytes a segment's object says that it has. It is
 // not what they are said to be by the archive's identity if one of both is wrong.
 func (a *Archive) PlainSize(ctx context.Context, name segment.Name) (int64, error) {
-	t, err := readTrailer(ctx, a.store, a.segmentKey(name), int64(a.id.SegmentSize))
+	var t trailer
+	err := a.either(a.walObject(KindSegment, name), func(o Object) (err error) {
+		t, err = a.readTrailer(ctx, o, int64(a.id.SegmentSize))
+		return err
+	})
 	if t.Size > 0 {
 		return t.Size, nil
 	}

@@ -14,7 +14,7 @@ import (
 func BenchmarkInfos(b *testing.B) {
 	const segments = 100_000
 	store := storagetest.NewMem()
-	a, err := Init(b.Context(), store, testIdentity)
+	a, err := Init(b.Context(), store, testIdentity, Keys{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -34,7 +34,7 @@ const (
 	suffixZstd      = ".zst"
 	suffixEncrypted = ".age"
 	suffixPartial   = ".partial"
-	suffixIndex     = ".json" + suffixZstd
+	suffixIndex     = ".json"
 
 	// shortDigest is how many digits of a digest stand in a key.
 	shortDigest = 8
@@ -51,11 +51,15 @@ type Object struct {
 	Segment   string             // file name of the segment: KindSegment, KindPartial, KindBackup, KindMark, KindTail; the first one: KindIndex
 	Last      string             // KindIndex: file name of the last segment
 	File      string             // KindGap, KindMark: name of the file in the spool
-	Digest    string             // KindPartial, KindIndex: the digest's first 8 hexadecimal digits
+	Digest    string             // of kinds with a digest in the key (KindPartial, KindIndex): its first 8 hexadecimal digits
 	Offset    string             // KindBackup: 8 hexadecimal digits
 	From, To  int64              // KindTail: offsets in the segment, From < To
-	Encrypted bool               // KindSegment, KindPartial, KindTail
+	Encrypted bool               // KindSegment, KindPartial, KindIndex, KindTail
 }
+
+// keyed tells whether there can be several objects for the same, with the digest
+// of each in its key.
+func (k Kind) keyed() bool { return k == KindPartial || k == KindIndex }
 
 // Key is the key of the object, below the root of the store.
 func (o Object) Key() string {
@@ -67,11 +71,11 @@ func (o Object) Key() string {
 		return system + walDir + "/" + segment.HistoryName(o.Timeline)
 	case KindGap, KindMark:
 		return system + findingDirs[o.Kind] + "/" + o.File
-	case KindIndex:
-		return system + indexDir + "/" + o.Timeline.String() + "/" + o.Segment + "-" + o.Last + "." + o.Digest + suffixIndex
 	}
 	key := system + walDir + "/" + o.Timeline.String() + "/" + o.Segment
 	switch o.Kind {
+	case KindIndex:
+		key = system + indexDir + "/" + o.Timeline.String() + "/" + o.Segment + "-" + o.Last + "." + o.Digest + suffixIndex
 	case KindBackup:
 		return key + "." + o.Offset + ".backup"
 	case KindPartial:

@@ -10,7 +10,8 @@ import (
 // parseIndex reads what stands below "index/".
 func parseIndex(rest string) (Object, bool) {
 	dir, base, _ := strings.Cut(rest, "/")
-	base, ok := strings.CutSuffix(base, suffixIndex)
+	base, encrypted := strings.CutSuffix(base, suffixEncrypted)
+	base, ok := strings.CutSuffix(base, suffixIndex+suffixZstd)
 	names, digest, _ := strings.Cut(base, ".")
 	first, last, _ := strings.Cut(names, "-")
 	t, okFirst := timelineOf(first)
@@ -18,7 +19,7 @@ func parseIndex(rest string) (Object, bool) {
 	if !ok || !okFirst || !okLast || t != u || dir != t.String() || last < first || !isShortDigest(digest) {
 		return Object{}, false
 	}
-	return Object{Kind: KindIndex, Timeline: t, Segment: first, Last: last, Digest: digest}, true
+	return Object{Kind: KindIndex, Timeline: t, Segment: first, Last: last, Digest: digest, Encrypted: encrypted}, true
 }
 
 // parseGap reads what stands below "gaps/".

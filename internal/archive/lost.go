@@ -65,7 +65,7 @@ func (x *Index) Damaged() []*DamagedError {
 
 // Lost finds segments that the index names, so that they were in the archive, and
 // that a listing from later lacks: by position. Only those objects are
-// read that can name such a segment.
+// read that can name such a segment, and none that no identity fits.
 func (a *Archive) Lost(ctx context.Context, l *Listing, x *Index) ([]Hole, error) {
 	if x == nil {
 		return nil, nil
@@ -89,7 +89,7 @@ func (a *Archive) Lost(ctx context.Context, l *Listing, x *Index) ([]Hole, error
 					}
 				}
 				var damaged *DamagedError
-				if errors.As(err, &damaged) || errors.Is(err, fs.ErrNotExist) {
+				if errors.As(err, &damaged) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrEncrypted) {
 					return nil
 				}
 				return err

@@ -69,16 +69,29 @@ func opener(data []byte) Opener {
 	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 }
 
-// plainContent is content without a summary.
-func plainContent(data []byte) content {
-	return content{ReadCloser: io.NopCloser(bytes.NewReader(data))}
+// partialKey is the key of a partial.
+func (a *Archive) partialKey(p Partial) string {
+	o := a.walObject(KindPartial, p.Name)
+	o.Digest, o.Encrypted = p.Digest, p.Encrypted
+	return o.Key()
+}
+
+// encoded is an object with these bytes, which is not encrypted.
+func encoded(t *testing.T, data []byte) ([]byte, trailer) {
+	t.Helper()
+	var out memory
+	o, err := encode(&out, nil, content{ReadCloser: io.NopCloser(bytes.NewReader(data))}, int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.bytes, o.trailer
 }
 
 // newArchive makes an archive on store, and a scratch directory on a disk in
 // memory.
 func newArchive(t *testing.T, store storage.Store) (*Archive, *Scratch, *vfs.Mem) {
 	t.Helper()
-	a, err := Init(t.Context(), store, testIdentity)
+	a, err := Init(t.Context(), store, testIdentity, Keys{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,14 @@
 package archive
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"io"
+	"slices"
 
 	"github.com/walrecv/walrecv/internal/codec"
+	"github.com/walrecv/walrecv/internal/crypt"
 )
 
 // copyBuffer is the size of the pieces in which content is compressed.
@@ -18,17 +20,60 @@ type content struct {
 	summary func() (json.RawMessage, error) // called when all was read; nil: there is none
 }
 
-// encode writes the object of c, which must yield size bytes, to dst: the
-// compressed content and the trailer. It holds no more in memory than the
-// compressor needs, whatever the size.
-func encode(dst io.Writer, c content, size int64) (trailer, error) {
+// object is an object that was made, without its bytes.
+type object struct {
+	trailer   trailer
+	digest    Digest // that can be had without a key: the trailer's, or the one in the clear of what is encrypted
+	encrypted bool
+	length    int64 // bytes
+}
+
+// at is where an object is to be put whose place is known but for its form.
+func (o object) at(place Object) Object {
+	place.Encrypted = o.encrypted
+	if place.Kind.keyed() {
+		place.Digest = o.digest.short()
+	}
+	return place
+}
+
+// encode is the one place where objects are made. It writes the object of c, which
+// must yield size bytes, to dst: the compressed content and the trailer, encrypted
+// if enc is not nil. It holds no more in memory than the compressor needs, whatever
+// the size.
+func encode(dst io.WriterAt, enc *crypt.Encryption, c content, size int64) (object, error) {
+	if enc == nil {
+		out := &counter{w: bufio.NewWriterSize(io.NewOffsetWriter(dst, 0), copyBuffer)}
+		t, err := compress(out, c, size, io.Discard)
+		if err == nil {
+			err = out.w.Flush()
+		}
+		return object{trailer: t, digest: t.Digest, length: out.n}, err
+	}
+	out, err := enc.NewWriter(dst, size)
+	if err != nil {
+		return object{}, err
+	}
+	clear := enc.NewHash()
+	o := object{encrypted: true}
+	if o.trailer, err = compress(out, c, size, clear); err != nil {
+		return object{}, err
+	}
+	o.digest = Digest(clear.Sum(nil))
+	o.length, err = out.Finish(crypt.Sum(o.digest))
+	return o, err
+}
+
+// compress writes the frame of c and the trailer to dst, and the plain bytes to
+// tee.
+func compress(dst io.Writer, c content, size int64, tee io.Writer) (trailer, error) {
 	frame, err := codec.NewWriter(dst, codec.Zstd, 0, size)
 	if err != nil {
 		return trailer{}, err
 	}
 	sum := sha256.New()
 	// One byte more than is due shows a content that is too long.
-	plain := io.TeeReader(io.LimitReader(c, size+1), sum)
+	plain := io.TeeReader(io.LimitReader(c, size+1), io.MultiWriter(sum, tee))
 	if _, err := io.CopyBuffer(frame, plain, make([]byte, copyBuffer)); err != nil {
 		return trailer{}, err
 	}
@@ -49,45 +94,25 @@ func encode(dst io.Writer, c content, size int64) (trailer, error) {
 	return t, err
 }
 
-// body is the raw content of an object on its way from the store. It keeps the
-// end of what passed, where the trailer is, and knows how the reading ended.
-type body struct {
-	r    io.Reader
-	read int64 // bytes that passed
-	size int64 // bytes that the store says there are
-	end  []byte
-	err  error // of the store: nil while all is well
-	done bool
+// counter counts what is written.
+type counter struct {
+	w *bufio.Writer
+	n int64
 }
 
-func (b *body) Read(p []byte) (int, error) {
-	if b.err != nil {
-		return 0, b.err
-	}
-	n, err := b.r.Read(p)
-	b.read += int64(n)
-	b.keep(p[:n])
-	switch {
-	case err == io.EOF && b.read != b.size:
-		// The store promised more. Perhaps it has more the next time.
-		b.err = fmt.Errorf("%d bytes came of %d: %w", b.read, b.size, io.ErrUnexpectedEOF)
-	case err == io.EOF:
-		b.done = true
-		return n, io.EOF
-	case err != nil:
-		b.err = err
-	}
-	return n, b.err
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
 }
 
-// keep remembers the last maxTrailer bytes.
-func (b *body) keep(p []byte) {
-	if len(p) >= maxTrailer {
-		b.end = append(b.end[:0], p[len(p)-maxTrailer:]...)
-		return
+// memory is an object that is made in memory.
+type memory struct{ bytes []byte }
+
+// WriteAt implements io.WriterAt.
+func (m *memory) WriteAt(p []byte, at int64) (int, error) {
+	if end := int(at) + len(p); end > len(m.bytes) {
+		m.bytes = slices.Grow(m.bytes, end-len(m.bytes))[:end]
 	}
-	if over := len(b.end) + len(p) - maxTrailer; over > 0 {
-		b.end = append(b.end[:0], b.end[over:]...)
-	}
-	b.end = append(b.end, p...)
+	return copy(m.bytes[at:], p), nil
 }

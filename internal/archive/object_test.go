@@ -125,11 +125,8 @@ func TestObjectsThatAreNotWhatTheyShouldBe(t *testing.T) {
 	a, _, _ := newArchive(t, store)
 	n := name(1, 7)
 	object := func(data []byte) []byte {
-		var out bytes.Buffer
-		if _, err := encode(&out, plainContent(data), int64(len(data))); err != nil {
-			t.Fatal(err)
-		}
-		return out.Bytes()
+		bytes, _ := encoded(t, data)
+		return bytes
 	}
 	whole := object(small(n))
 	// A frame that is sound in itself, and a digest that is not its own.

@@ -9,45 +9,90 @@ import (
 	"io"
 
 	"github.com/walrecv/walrecv/internal/codec"
+	"github.com/walrecv/walrecv/internal/crypt"
 	"github.com/walrecv/walrecv/storage"
 )
 
 // reader yields the plain bytes of an object and proves at their end that they
 // are what was put.
 type reader struct {
-	key   string
-	short string // the digest begins with it; empty: any
-	size  int64  // plain bytes that there must be
-	left  int64  // of them that have not come yet
+	object Object
+	size   int64 // plain bytes that there must be
+	left   int64 // of them that have not come yet
 
 	store io.ReadCloser
 	body  *body
+	outer *crypt.Outer // what stands in the clear; nil: nothing does
+	end   *ending
 	plain io.ReadCloser
 	sum   hash.Hash
 	err   error // what every later Read returns
 }
 
-// openObject opens an object with size plain bytes.
-func openObject(ctx context.Context, store storage.Store, key, short string, size int64) (io.ReadCloser, error) {
-	stored, info, err := store.Open(ctx, key)
+// open opens an object with size plain bytes. It is the one place where the
+// content of objects is read.
+func (a *Archive) open(ctx context.Context, o Object, size int64) (io.ReadCloser, error) {
+	stored, info, err := a.openStored(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	return newReader(stored, info.Size, key, short, size)
+	return a.newReader(stored, info.Size, o, size)
+}
+
+// openStored opens what the store has, unless that would be of no use.
+func (a *Archive) openStored(ctx context.Context, o Object) (io.ReadCloser, storage.Info, error) {
+	if o.Encrypted && len(a.keys.Identities) == 0 {
+		info, err := a.store.Stat(ctx, o.Key())
+		if err == nil {
+			err = fmt.Errorf("%s: %w", o.Key(), ErrEncrypted)
+		}
+		return nil, info, err
+	}
+	return a.store.Open(ctx, o.Key())
 }
 
 // newReader reads an object of length bytes, and closes stored.
-func newReader(stored io.ReadCloser, length int64, key, short string, size int64) (io.ReadCloser, error) {
-	b := &body{r: stored, size: length}
-	plain, err := codec.NewReader(b, codec.Zstd, size)
+func (a *Archive) newReader(stored io.ReadCloser, length int64, o Object, size int64) (io.ReadCloser, error) {
+	r := &reader{object: o, size: size, left: size, store: stored, sum: sha256.New()}
+	err := r.decrypt(a.keys.Identities, length)
+	if err == nil {
+		r.plain, err = codec.NewReader(r.end, codec.Zstd, size)
+	}
 	if err != nil {
-		stored.Close() // nothing was read
+		stored.Close() // nothing was written through it
 		return nil, err
 	}
-	return &reader{
-		key: key, short: short, size: size, left: size,
-		store: stored, body: b, plain: plain, sum: sha256.New(),
-	}, nil
+	return r, nil
+}
+
+// decrypt makes the object one that is not encrypted, if it is.
+func (r *reader) decrypt(ids crypt.Identities, length int64) (err error) {
+	r.body = &body{r: r.store, size: length}
+	r.end = &ending{r: r.body}
+	if !r.object.Encrypted {
+		return nil
+	}
+	if r.end.r, r.outer, err = ids.NewReader(r.body); err != nil {
+		return undecrypted(r.object, err, r.body.err)
+	}
+	if r.outer != nil {
+		return checkSize(r.object, r.outer.Size, r.size)
+	}
+	return nil
+}
+
+// undecrypted says what an error means that came with the bytes of an object,
+// decrypted if need be. stored is what the store failed with, if it did.
+func undecrypted(o Object, err, stored error) error {
+	switch {
+	case err == nil:
+		return nil
+	case stored != nil:
+		return storage.Unknown("read "+o.Key(), stored)
+	case errors.Is(err, crypt.ErrNoIdentity):
+		return fmt.Errorf("%s: %w, and no identity that was given fits", o.Key(), ErrEncrypted)
+	}
+	return &DamagedError{Key: o.Key(), Reason: err.Error()}
 }
 
 // Read yields plain bytes. They are to be trusted only once it has returned
@@ -69,35 +114,51 @@ func (r *reader) Read(p []byte) (int, error) {
 func (r *reader) finish(err error) error {
 	switch {
 	case r.body.err != nil:
-		return storage.Unknown("read "+r.key, r.body.err)
+		return storage.Unknown("read "+r.object.Key(), r.body.err)
 	case err != io.EOF:
 		return r.damaged(err.Error())
-	case !r.body.done:
+	case !r.end.done:
 		return r.damaged("something follows its content")
 	case r.left != 0:
 		return r.damaged(fmt.Sprintf("%d bytes are missing", r.left))
 	}
-	t, err := decodeTrailer(r.body.end)
+	t, err := decodeTrailer(r.end.last)
 	if err != nil {
 		return r.damaged(err.Error())
 	}
-	if err := checkSize(r.key, t, r.size); err != nil {
+	if err := checkSize(r.object, t.Size, r.size); err != nil {
 		return err
 	}
-	if got := Digest(r.sum.Sum(nil)); got != t.Digest {
+	if got := r.Digest(); got != t.Digest {
 		return r.damaged(fmt.Sprintf("its content has SHA-256 %s, %s was put", got, t.Digest))
 	}
-	if err := checkShort(r.key, r.short, t.Digest); err != nil {
+	if err := r.checkKey(t.Digest); err != nil {
 		return err
 	}
 	return io.EOF
+}
+
+// checkKey compares the digest that stands in the key with the object's.
+func (r *reader) checkKey(d Digest) error {
+	if r.object.Encrypted {
+		if r.outer == nil {
+			return nil // nobody knows
+		}
+		d = Digest(r.outer.Digest)
+	}
+	if r.object.Digest == "" || r.object.Digest == d.short() {
+		return nil
+	}
+	return r.damaged(fmt.Sprintf("its content has the digest %s, which is not what the key says", d))
 }
 
 // Digest is that of the plain bytes. It means something once Read has returned
 // io.EOF.
 func (r *reader) Digest() Digest { return Digest(r.sum.Sum(nil)) }
 
-func (r *reader) damaged(reason string) error { return &DamagedError{Key: r.key, Reason: reason} }
+func (r *reader) damaged(reason string) error {
+	return &DamagedError{Key: r.object.Key(), Reason: reason}
+}
 
 func (r *reader) Close() error {
 	if r.err == nil {
@@ -106,56 +167,56 @@ func (r *reader) Close() error {
 	return errors.Join(r.plain.Close(), r.store.Close())
 }
 
-// checkShort compares the digest that stands in a key with the object's.
-func checkShort(key, short string, d Digest) error {
-	if short == "" || short == d.short() {
-		return nil
-	}
-	return &DamagedError{Key: key, Reason: fmt.Sprintf("its content has SHA-256 %s, which is not what the key says", d)}
-}
-
 // readTrailer gets the trailer of an object with size plain bytes, from its end
 // only if the store can read there.
-func readTrailer(ctx context.Context, store storage.Store, key string, size int64) (trailer, error) {
-	stored, info, err := store.Open(ctx, key)
+func (a *Archive) readTrailer(ctx context.Context, o Object, size int64) (trailer, error) {
+	stored, info, err := a.openStored(ctx, o)
 	if err != nil {
 		return trailer{}, err
 	}
 	defer stored.Close()
-	end, err := readEnd(stored, info.Size)
+	r := &reader{object: o, size: size, store: stored}
+	end, err := r.readEnd(a.keys.Identities, info.Size)
 	if err != nil {
-		return trailer{}, storage.Unknown("read "+key, err)
+		return trailer{}, err
 	}
 	t, err := decodeTrailer(end)
 	if err != nil {
-		return trailer{}, &DamagedError{Key: key, Reason: err.Error()}
+		return trailer{}, r.damaged(err.Error())
 	}
-	return t, checkSize(key, t, size)
+	return t, checkSize(o, t.Size, size)
 }
 
 // checkSize compares the length that an object claims with the one it must have.
-func checkSize(key string, t trailer, size int64) error {
-	if t.Size == size {
+func checkSize(o Object, claimed, size int64) error {
+	if claimed == size {
 		return nil
 	}
-	return &DamagedError{Key: key, Reason: fmt.Sprintf("it says that it has %d bytes, not %d", t.Size, size)}
+	return &DamagedError{Key: o.Key(), Reason: fmt.Sprintf("it says that it has %d bytes, not %d", claimed, size)}
 }
 
-// readEnd reads the last bytes of an object that has size bytes.
-func readEnd(stored io.Reader, size int64) ([]byte, error) {
-	at, ok := stored.(io.ReaderAt)
+// readEnd reads the last bytes of an object that has length bytes, decrypted.
+func (r *reader) readEnd(ids crypt.Identities, length int64) ([]byte, error) {
+	stored, ok := r.store.(io.ReaderAt)
 	if !ok {
-		b := &body{r: stored, size: size}
-		_, err := io.Copy(io.Discard, b)
-		return b.end, err
+		if err := r.decrypt(ids, length); err != nil {
+			return nil, err
+		}
+		_, err := io.Copy(io.Discard, r.end)
+		return r.end.last, undecrypted(r.object, err, r.body.err)
 	}
-	end := make([]byte, min(size, maxTrailer))
-	n, err := at.ReadAt(end, size-int64(len(end)))
+	from := &bodyAt{ReaderAt: stored}
+	var at io.ReaderAt = from
+	if r.object.Encrypted {
+		var err error
+		if at, length, _, err = ids.NewReaderAt(from, length); err != nil {
+			return nil, undecrypted(r.object, err, from.err)
+		}
+	}
+	end := make([]byte, min(length, maxTrailer))
+	n, err := at.ReadAt(end, length-int64(len(end)))
 	if n == len(end) {
-		return end, nil
+		err = nil
 	}
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return nil, err
+	return end, undecrypted(r.object, err, from.err)
 }

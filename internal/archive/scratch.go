@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/walrecv/walrecv/internal/crypt"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/storage"
 )
@@ -51,17 +51,23 @@ func (e *LocalError) Unwrap() error { return e.Err }
 
 // prepared is an object that is ready to be put.
 type prepared struct {
-	trailer trailer
-	source  *source
-	remove  func()
+	object
+	source *source
+	remove func()
 }
 
-// prepare makes an object with size plain bytes; open gives a new reader of
-// them. base is a name that no other call uses at this time. The caller calls
-// remove in the end. Errors of the disk are a [LocalError].
-func (s *Scratch) prepare(ctx context.Context, base string, size int64, open func() (content, error)) (*prepared, error) {
-	p, err := s.onDisk(base, size, open)
-	if !noRoom(err) || size > maxInMemory {
+// making is how an object is made.
+type making struct {
+	encryption *crypt.Encryption       // nil: not encrypted
+	size       int64                   // plain bytes
+	open       func() (content, error) // a new reader of them
+}
+
+// prepare makes an object. base is a name that no other call uses at this time.
+// The caller calls remove in the end. Errors of the disk are a [LocalError].
+func (s *Scratch) prepare(ctx context.Context, base string, m making) (*prepared, error) {
+	p, err := s.onDisk(base, m)
+	if !noRoom(err) || m.size > maxInMemory {
 		return p, err
 	}
 	select {
@@ -69,7 +75,7 @@ func (s *Scratch) prepare(ctx context.Context, base string, size int64, open fun
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	p, err = inMemory(size, open)
+	p, err = m.inMemory()
 	if err != nil {
 		<-s.memory
 		return nil, err
@@ -85,15 +91,11 @@ const maxSmallObject = 1 << 20
 // prepareSmall is prepare for an object that mostly is small: up to maxSmallObject
 // plain bytes it never touches the disk. How many there are at a time is for the
 // caller to limit.
-func (s *Scratch) prepareSmall(ctx context.Context, base string, size int64, open func() (content, error)) (*prepared, error) {
-	if size > maxSmallObject {
-		return s.prepare(ctx, base, size, open)
+func (s *Scratch) prepareSmall(ctx context.Context, base string, m making) (*prepared, error) {
+	if m.size > maxSmallObject {
+		return s.prepare(ctx, base, m)
 	}
-	p, err := inMemory(size, open)
-	if err == nil {
-		p.remove = func() {}
-	}
-	return p, err
+	return m.inMemory()
 }
 
 // noRoom tells whether an error says that a disk or a quota is full.
@@ -101,7 +103,7 @@ func noRoom(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-func (s *Scratch) onDisk(base string, size int64, open func() (content, error)) (*prepared, error) {
+func (s *Scratch) onDisk(base string, m making) (*prepared, error) {
 	name := path.Join(s.dir, base+scratchSuffix)
 	if err := s.fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, &LocalError{fmt.Errorf("remove old scratch file: %w", err)}
@@ -115,47 +117,31 @@ func (s *Scratch) onDisk(base string, size int64, open func() (content, error)) 
 		_ = file.Close()
 		_ = s.fsys.Remove(name)
 	})
-	out := &counter{w: bufio.NewWriterSize(io.NewOffsetWriter(file, 0), copyBuffer)}
-	end, err := encodeFrom(out, size, open)
-	if err == nil {
-		err = out.w.Flush()
-	}
+	o, err := m.encode(file)
 	if err != nil {
 		remove()
 		return nil, &LocalError{fmt.Errorf("compress %s: %w", base, err)}
 	}
-	return &prepared{trailer: end, source: &source{at: file, size: out.n}, remove: remove}, nil
+	return &prepared{object: o, source: &source{at: file, size: o.length}, remove: remove}, nil
 }
 
-func inMemory(size int64, open func() (content, error)) (*prepared, error) {
-	var out bytes.Buffer
-	end, err := encodeFrom(&out, size, open)
+// inMemory makes an object that is small.
+func (m making) inMemory() (*prepared, error) {
+	var out memory
+	o, err := m.encode(&out)
 	if err != nil {
 		return nil, &LocalError{err}
 	}
-	src := &source{at: bytes.NewReader(out.Bytes()), size: int64(out.Len())}
-	return &prepared{trailer: end, source: src}, nil
+	return &prepared{object: o, source: &source{at: bytes.NewReader(out.bytes), size: o.length}, remove: func() {}}, nil
 }
 
-func encodeFrom(dst io.Writer, size int64, open func() (content, error)) (trailer, error) {
-	plain, err := open()
+func (m making) encode(dst io.WriterAt) (object, error) {
+	plain, err := m.open()
 	if err != nil {
-		return trailer{}, err
+		return object{}, err
 	}
 	defer plain.Close() // nothing was written through it
-	return encode(dst, plain, size)
-}
-
-// counter counts what is written.
-type counter struct {
-	w *bufio.Writer
-	n int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
+	return encode(dst, m.encryption, plain, m.size)
 }
 
 // source is a [storage.Source] that remembers the error of its own reading: to

@@ -75,7 +75,7 @@ var (
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	mem := storagetest.NewMem()
-	a, err := Init(t.Context(), mem, testIdentity)
+	a, err := Init(t.Context(), mem, testIdentity, Keys{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -164,12 +164,8 @@ func TestObjectsWithoutSummary(t *testing.T) {
 	a, _, _ := newArchive(t, store)
 	n := name(1, 7)
 	data := small(n)
-	var object bytes.Buffer
-	old, err := encode(&object, plainContent(data), int64(len(data)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	store.Set(a.segmentKey(n), object.Bytes())
+	object, old := encoded(t, data)
+	store.Set(a.segmentKey(n), object)
 	if info, err := a.SegmentInfo(t.Context(), n); err != nil || info.Known || info.Digest != old.Digest {
 		t.Errorf("%+v, %v", info, err)
 	}
@@ -198,7 +194,7 @@ func realSegment(t testing.TB, base string) []byte {
 var realIdentity = Identity{SystemID: 7710755342863415827, SegmentSize: 1 << 20, Major: 15}
 
 func TestSummaryOfRealSegments(t *testing.T) {
-	a, err := Init(t.Context(), storagetest.NewMem(), realIdentity)
+	a, err := Init(t.Context(), storagetest.NewMem(), realIdentity, Keys{})
 	if err != nil {
 		t.Fatal(err)
 	}

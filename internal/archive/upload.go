@@ -92,9 +92,7 @@ func (u *Uploader) uploadSealed(ctx context.Context, i item) outcome {
 		}
 	}
 	open := u.archive.segmentContent(i.name, u.sealed(ctx, i), u.summary(ctx, i.name))
-	return u.uploadPrepared(ctx, i, open, func(Digest) string {
-		return u.archive.segmentKey(i.name)
-	})
+	return u.uploadPrepared(ctx, i, open, KindSegment)
 }
 
 // sealed opens a complete segment.
@@ -153,9 +151,7 @@ func (u *Uploader) uploadPartial(ctx context.Context, i item) error {
 		return nil
 	}
 	open := u.archive.partialContent(i.name, interruptible(ctx, func() (io.ReadCloser, error) { return u.openPartial(i) }))
-	err = u.uploadPrepared(ctx, i, open, func(d Digest) string {
-		return u.archive.partialKey(Partial{Name: i.name, Digest: d.short()})
-	}).err
+	err = u.uploadPrepared(ctx, i, open, KindPartial).err
 	var corrupt *segment.CorruptError
 	if errors.As(err, &corrupt) {
 		u.log.Error("a partial of an ended timeline is not archived", "file", i.bases[0], "error", err)
@@ -165,7 +161,7 @@ func (u *Uploader) uploadPartial(ctx context.Context, i item) error {
 }
 
 // uploadPrepared makes the object once, however often it is put.
-func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (content, error), key func(Digest) string) (o outcome) {
+func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (content, error), kind Kind) (o outcome) {
 	var p *prepared
 	defer func() {
 		if p != nil {
@@ -178,7 +174,7 @@ func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (cont
 				return err
 			}
 		}
-		made, err := u.archive.put(try, key(p.trailer.Digest), p)
+		made, err := u.archive.put(try, u.archive.walObject(kind, i.name), p)
 		if made {
 			o.made = &p.trailer
 		}

@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -131,11 +130,7 @@ func TestHistoryIsABarrier(t *testing.T) {
 			close(store.door(base))
 		}
 		p := r.files["000000010000000000000003.partial"]
-		var object bytes.Buffer
-		end, err := encode(&object, plainContent(p), int64(len(p)))
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, end := encoded(t, p)
 		close(store.door("000000010000000000000003." + end.Digest.short() + ".partial.zst"))
 		for _, base := range steps {
 			synctest.Wait()

@@ -24,7 +24,7 @@ type may struct {
 var house = map[string]may{
 	"cmd/walrecv": {
 		ours: []string{
-			"internal/archive", "internal/codec", "internal/compress", "internal/monitor", "internal/restore",
+			"internal/archive", "internal/codec", "internal/compress", "internal/crypt", "internal/monitor", "internal/restore",
 			"internal/status", "internal/units", "internal/verify", "internal/vfs", "receiver", "segment", "storage", "storage/local",
 		},
 		theirs: []string{
@@ -51,7 +51,7 @@ var house = map[string]may{
 		theirs: []string{"github.com/cenkalti/backoff/v5"},
 	},
 	"internal/archive": {
-		ours:   []string{"internal/codec", "internal/vfs", "segment", "storage"},
+		ours:   []string{"internal/codec", "internal/crypt", "internal/vfs", "segment", "storage"},
 		theirs: []string{"github.com/cenkalti/backoff/v5", "golang.org/x/sync"},
 	},
 	"internal/monitor": {
@@ -64,6 +64,7 @@ var house = map[string]may{
 	"storage":           {},
 	"storage/local":     {ours: []string{"internal/vfs", "storage"}},
 	"internal/codec":    {theirs: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4/v4"}},
+	"internal/crypt":    {theirs: []string{"filippo.io/age"}},
 	"internal/units":    {},
 	"internal/vfs":      {theirs: []string{"golang.org/x/sys"}},
 

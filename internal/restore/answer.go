@@ -33,6 +33,7 @@ const (
 	absent                       // proven, or the server's own copy is as good
 	hole                         // absent, but something later is there
 	damaged                      // there, but not what it should be
+	locked                       // there, but encrypted for somebody else
 	noIdentity                   // a place says nothing about whose it is
 	unknown                      // no answer
 	withheld                     // a noted file must come first
@@ -74,8 +75,9 @@ func judge(err error) finding {
 		return finding{p.verdict, err}
 	case errors.As(err, &format):
 		return finding{misconfigured, err}
+	case errors.Is(err, archive.ErrEncrypted):
+		return finding{locked, fmt.Errorf("%w; see --decrypt-with", err)}
 	case errors.As(err, &corrupt), errors.As(err, &coded), errors.As(err, &object),
-		errors.Is(err, archive.ErrEncrypted),
 		// An identity that is not that of its place.
 		errors.Is(err, segment.ErrWrongCluster):
 		return finding{damaged, err}
@@ -108,7 +110,7 @@ func decide(file string, f finding) Answer {
 		return Answer{Code: CodeDelivered}
 	case absent:
 		return Answer{Code: CodeAbsent}
-	case misconfigured, noIdentity:
+	case misconfigured, noIdentity, locked:
 		code = CodeMisconfigured
 	case damaged, hole:
 		code = CodeDamaged

@@ -32,7 +32,7 @@ func onDisk(t testing.TB, size segment.Size, upto int64) Options {
 	must(os.WriteFile(filepath.Join(dir, "data", recoverySignal), nil, 0o600))
 	store := local.New(vfs.OS(), filepath.Join(dir, "archive"), local.Private)
 	ctx := context.Background()
-	a, err := archive.Init(ctx, store, archive.Identity{SystemID: testSystem, SegmentSize: size, Major: 15})
+	a, err := archive.Init(ctx, store, archive.Identity{SystemID: testSystem, SegmentSize: size, Major: 15}, archive.Keys{})
 	must(err)
 	n := segment.Name{Timeline: 1, Number: 2}
 	data := make([]byte, size)

@@ -148,8 +148,8 @@ func TestEncryptedObject(t *testing.T) {
 	for _, key := range []string{".zst.age", ".0123abcd.partial.zst.age"} {
 		bothModes(t, func(t *testing.T, w *world) {
 			w.store.Set(strings.TrimSuffix(w.key(n), ".zst")+key, []byte("age-encryption.org/v1"))
-			a := w.want(name(n), w.pick(CodeDamaged, CodeAbsent))
-			if !w.standby() && !strings.Contains(a.Message, "encrypted") {
+			a := w.want(name(n), w.pick(CodeMisconfigured, CodeAbsent))
+			if !w.standby() && !strings.Contains(a.Message, "encrypted; see --decrypt-with") {
 				t.Errorf("message %q", a.Message)
 			}
 		})

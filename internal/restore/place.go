@@ -95,7 +95,7 @@ func (c *call) identify(a *attempt, p *openPlace) (source, segment.Identity, err
 
 func (c *call) openArchive(a *attempt, p *openPlace, system uint64) (source, segment.Identity, error) {
 	arch, err := within(a, func(ctx context.Context) (*archive.Archive, error) {
-		return archive.Open(ctx, p.store, system)
+		return archive.Open(ctx, p.store, system, c.o.Keys)
 	})
 	if err != nil {
 		return nil, segment.Identity{}, c.missing(p, err)

@@ -164,7 +164,7 @@ func (c *call) final(f finding, tries int, since time.Duration) bool {
 		return false
 	}
 	switch f.verdict {
-	case noIdentity:
+	case noIdentity, locked:
 		return true
 	case damaged:
 		return tries > 1

@@ -123,7 +123,7 @@ func (w *world) withSpool() *world {
 }
 
 func (w *world) archiveOf(system uint64) *archive.Archive {
-	a, err := archive.Init(context.Background(), w.store, archive.Identity{SystemID: system, SegmentSize: testSize, Major: 15})
+	a, err := archive.Init(context.Background(), w.store, archive.Identity{SystemID: system, SegmentSize: testSize, Major: 15}, archive.Keys{})
 	w.must(err)
 	return a
 }

@@ -13,7 +13,7 @@ import (
 // of the functions does it.
 func (w *world) changing(changes ...func()) *status.Report {
 	w.t.Helper()
-	a, err := archive.Open(w.t.Context(), w.store, worldSystem)
+	a, err := archive.Open(w.t.Context(), w.store, worldSystem, archive.Keys{})
 	if err != nil {
 		w.t.Fatal(err)
 	}

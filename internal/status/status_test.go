@@ -308,7 +308,7 @@ func TestStoreIsDown(t *testing.T) {
 	many.segments(1, 1, 300)
 	stores["many segments"] = failing{Store: many.store, open: worldKey("wal/00000001/0000000100000000000000")}
 	for what, store := range stores {
-		a, err := archive.Open(t.Context(), store, worldSystem)
+		a, err := archive.Open(t.Context(), store, worldSystem, archive.Keys{})
 		if err != nil {
 			t.Fatal(err)
 		}

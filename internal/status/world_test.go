@@ -177,7 +177,7 @@ func noPause(context.Context) error { return nil }
 
 func gather(t testing.TB, store storage.Store) *status.Report {
 	t.Helper()
-	a, err := archive.Open(t.Context(), store, worldSystem)
+	a, err := archive.Open(t.Context(), store, worldSystem, archive.Keys{})
 	if err != nil {
 		t.Fatal(err)
 	}

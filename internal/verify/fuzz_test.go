@@ -76,7 +76,7 @@ func FuzzVerify(f *testing.F) {
 				w.mutate(keys, c)
 			}
 		}
-		a, err := archive.Open(context.Background(), w.store, r.id.SystemID)
+		a, err := archive.Open(context.Background(), w.store, r.id.SystemID, archive.Keys{})
 		if err != nil {
 			t.Fatal(err)
 		}

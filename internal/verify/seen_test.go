@@ -110,7 +110,7 @@ func TestMarks(t *testing.T) {
 func TestMarkIsCleared(t *testing.T) {
 	r, _ := sample(t)
 	w := r.putAll(t)
-	a, err := archive.Open(t.Context(), w.store, r.id.SystemID)
+	a, err := archive.Open(t.Context(), w.store, r.id.SystemID, archive.Keys{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestMarkIsCleared(t *testing.T) {
 func (r *recording) putAll(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t, r.id)
-	a, err := archive.Open(t.Context(), w.store, r.id.SystemID)
+	a, err := archive.Open(t.Context(), w.store, r.id.SystemID, archive.Keys{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestSince(t *testing.T) {
 	all := r.names()
 	w.remove(w.key(all[1]))
 	wantFound(t, w.verify(verify.Options{}), verify.KindHole, w.key(all[1]))
-	a, err := archive.Open(t.Context(), w.store, r.id.SystemID)
+	a, err := archive.Open(t.Context(), w.store, r.id.SystemID, archive.Keys{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestStoreThatFails(t *testing.T) {
 		})
 	}
 	_, err := func() (*verify.Report, error) {
-		a, err := archive.Open(t.Context(), sound.store, r.id.SystemID)
+		a, err := archive.Open(t.Context(), sound.store, r.id.SystemID, archive.Keys{})
 		if err != nil {
 			t.Fatal(err)
 		}

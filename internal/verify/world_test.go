@@ -208,7 +208,7 @@ type world struct {
 func newWorld(t testing.TB, id archive.Identity) *world {
 	t.Helper()
 	w := &world{t: t, id: id, store: storagetest.NewMem()}
-	if _, err := archive.Init(t.Context(), w.store, id); err != nil {
+	if _, err := archive.Init(t.Context(), w.store, id, archive.Keys{}); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -325,7 +325,7 @@ func (w *world) verify(o verify.Options) *verify.Report {
 
 func (w *world) verifyOn(store storage.Store, o verify.Options) *verify.Report {
 	w.t.Helper()
-	a, err := archive.Open(w.t.Context(), store, w.id.SystemID)
+	a, err := archive.Open(w.t.Context(), store, w.id.SystemID, archive.Keys{})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -1,0 +1,136 @@
+package archive
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"io/fs"
+	"sync"
+
+	"github.com/walrecv/walrecv/internal/crypt"
+	"github.com/walrecv/walrecv/segment"
+)
+
+// Keys say for whom objects are encrypted, and as whom they are read. With the
+// zero value objects are not encrypted, and those that are cannot be read.
+type Keys struct {
+	Encryption *crypt.Encryption // nil: objects are not encrypted
+	Identities crypt.Identities  // none: encrypted objects cannot be read
+}
+
+// blind tells whether the archive cannot read what it writes.
+func (a *Archive) blind() bool { return a.keys.Encryption != nil && len(a.keys.Identities) == 0 }
+
+// either looks for an object that can be encrypted or not, first for the form in
+// which the last one was found. Only one that is there in neither is absent.
+func (a *Archive) either(o Object, look func(Object) error) error {
+	o.Encrypted = a.encrypted.Load()
+	err := look(o)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	o.Encrypted = !o.Encrypted
+	other := look(o)
+	if errors.Is(other, fs.ErrNotExist) {
+		return err
+	}
+	a.encrypted.Store(o.Encrypted)
+	return other
+}
+
+// compare reads an object to its last byte and compares it with one that was made:
+// nil says that both have the same content. The local copy is removed on the
+// strength of it, so what the object claims is not enough.
+func (a *Archive) compare(ctx context.Context, o Object, ours object) error {
+	if o.Encrypted {
+		return a.compareClear(ctx, o, ours)
+	}
+	r, err := a.open(ctx, o, ours.trailer.Size)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return err
+	}
+	if there := Digest(h.Sum(nil)); there != ours.trailer.Digest {
+		return &ConflictError{Key: o.Key(), Ours: ours.trailer.Digest, Theirs: there}
+	}
+	return nil
+}
+
+// compareClear does it with an object that is encrypted, which takes no identity:
+// that all of it is as it was written, and was said to have this content.
+func (a *Archive) compareClear(ctx context.Context, o Object, ours object) error {
+	there, err := a.readClear(ctx, o)
+	if err != nil {
+		return err
+	}
+	theirs := Digest(there.Digest)
+	switch {
+	case there.Key != a.keys.Encryption.Key():
+		return &ConflictError{Key: o.Key(), Ours: ours.digest, Theirs: theirs, OtherKey: true}
+	case there.Size != ours.trailer.Size || theirs != ours.digest:
+		return &ConflictError{Key: o.Key(), Ours: ours.digest, Theirs: theirs}
+	}
+	return nil
+}
+
+// readClear reads all of an encrypted object, and what stands in the clear in it.
+// nil says that, as far as can be told without an identity, it is as it was
+// written.
+func (a *Archive) readClear(ctx context.Context, o Object) (crypt.Outer, error) {
+	stored, info, err := a.store.Open(ctx, o.Key())
+	if err != nil {
+		return crypt.Outer{}, err
+	}
+	defer stored.Close()
+	b := &body{r: stored, size: info.Size}
+	c, err := crypt.ReadClear(b)
+	if err == nil {
+		_, err = io.Copy(io.Discard, c)
+	}
+	if err == nil && !c.Whole() {
+		err = errors.New("it is not what was put, bit by bit")
+	}
+	if err != nil {
+		return crypt.Outer{}, undecrypted(o, err, b.err)
+	}
+	return c.Outer, nil
+}
+
+// plainBlocks remembers which segments are there without encryption, of a few
+// blocks: from before the archive was encrypted.
+type plainBlocks struct {
+	mu     sync.Mutex
+	blocks map[block]map[segment.Name]bool
+}
+
+// maxPlainBlocks is how many blocks are remembered.
+const maxPlainBlocks = 8
+
+// hasPlain tells whether a segment is there without encryption. One request finds
+// it out for a block.
+func (a *Archive) hasPlain(ctx context.Context, name segment.Name) (bool, error) {
+	b, p := blockOf(name), &a.plain
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.blocks[b]; !known {
+		names := map[segment.Name]bool{}
+		err := a.eachOfBlock(ctx, b, func(name segment.Name, o Object) {
+			if !o.Encrypted {
+				names[name] = true
+			}
+		})
+		if err != nil {
+			return false, err
+		}
+		if p.blocks == nil || len(p.blocks) >= maxPlainBlocks {
+			p.blocks = map[block]map[segment.Name]bool{}
+		}
+		p.blocks[b] = names
+	}
+	return p.blocks[b][name], nil
+}
