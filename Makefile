@@ -40,11 +40,11 @@ test-long: check need-test ## the same tests, in their long form: an hour and mo
 	WALRECV_TEST_LONG=1 $(GO) test -timeout 3h ./...
 
 test-matrix: ## all tests against every PostgreSQL major: make test-matrix MAJORS="13 17"
-	@$(NEED) $(MAJORS:%=pg%) zstd lz4 strace
+	@$(NEED) $(MAJORS:%=pg%) zstd lz4 strace versitygw
 	WALRECV_TEST_MAJORS="$(MAJORS)" $(GO) test -timeout 1h ./...
 
 need-test:
-	@$(NEED) pg15 pg18 zstd lz4 strace cc
+	@$(NEED) pg15 pg18 zstd lz4 strace cc versitygw
 
 check: vet ## formatting, go vet, and that it builds for every platform
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }

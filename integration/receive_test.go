@@ -24,6 +24,7 @@ type receiver struct {
 	cluster *pgtest.Cluster
 	spool   string
 	args    []string
+	env     []string // NAME=value
 }
 
 // newReceiver prepares "walrecv receive" from a slot that reserves WAL.
@@ -49,7 +50,9 @@ func (r *receiver) start() *receiver {
 // launch starts it without waiting for anything.
 func (r *receiver) launch() {
 	r.t.Helper()
-	r.Process = pgtest.Command(r.t, r.bin, r.args...).Start()
+	r.Process = pgtest.Command(r.t, r.bin, r.args...)
+	r.Env = r.env
+	r.Start()
 }
 
 // flushed waits until the server knows that its WAL so far is flushed.

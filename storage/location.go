@@ -8,33 +8,44 @@ import (
 	"strings"
 )
 
-// SchemeFile is the scheme of an archive in a directory of this host.
-const SchemeFile = "file"
+// The schemes of an archive URL: a directory of this host, a bucket of S3 or of
+// a store that speaks its protocol.
+const (
+	SchemeFile = "file"
+	SchemeS3   = "s3"
+)
 
-// Location says where an archive is. It holds no secrets.
+// Location says where an archive is. It holds no secrets. Locations can be
+// compared; the zero one is none.
 type Location struct {
-	Scheme string // SchemeFile
-	Path   string // absolute and clean
+	Scheme string // SchemeFile or SchemeS3
+	Path   string // of SchemeFile: absolute and clean
+	S3     S3     // of SchemeS3
 }
 
 // String returns the location in a form that ParseURL reads back.
-func (l Location) String() string { return l.Path }
+func (l Location) String() string {
+	if l.Scheme == SchemeS3 {
+		return l.S3.url()
+	}
+	return l.Path
+}
 
 // Reasons why an archive URL is refused. None repeats the URL: what is wrong
 // with it may be a password in the wrong place.
 var (
 	errEmpty      = errors.New("archive URL is empty")
-	errSyntax     = errors.New("archive URL is malformed; expected /path or file:///path")
+	errSyntax     = errors.New("archive URL is malformed; expected /path, file:///path or s3://bucket/prefix")
 	errRelative   = errors.New("archive path must be absolute, as in /path or file:///path")
 	errNUL        = errors.New("archive path has a zero byte")
 	errSecret     = errors.New("archive URL must not carry a user name or a password")
 	errHost       = errors.New("archive URL names a host; expected file:///path with three slashes")
 	errParameters = errors.New("archive URL must not have a query or a fragment; write ? as %3F and # as %23, or give the plain path")
-	errS3         = errors.New("s3 archives are not supported by this version")
 )
 
-// ParseURL reads an archive URL: an absolute path, taken byte for byte, or a
-// file URL, which is percent-decoded. Errors never repeat what may be a secret.
+// ParseURL reads an archive URL: an absolute path, taken byte for byte, a file
+// URL, which is percent-decoded, or an s3 URL. Errors never repeat what may be a
+// secret.
 func ParseURL(raw string) (Location, error) {
 	if raw == "" {
 		return Location{}, errEmpty
@@ -52,10 +63,14 @@ func ParseURL(raw string) (Location, error) {
 	switch strings.ToLower(scheme) {
 	case SchemeFile:
 		return parseFileURL(raw, rest)
-	case "s3":
-		return Location{}, errS3
+	case SchemeS3:
+		s3, err := parseS3(rest)
+		if err != nil {
+			return Location{}, err
+		}
+		return Location{Scheme: SchemeS3, S3: s3}, nil
 	}
-	return Location{}, fmt.Errorf("archive URL has the unknown scheme %q; expected /path or file:///path", scheme)
+	return Location{}, fmt.Errorf("archive URL has the unknown scheme %q; expected /path, file:///path or s3://bucket/prefix", scheme)
 }
 
 func parseFileURL(raw, rest string) (Location, error) {

@@ -53,11 +53,7 @@ func TestParseURLRefuses(t *testing.T) {
 		"file://host:geheim/archive":      "malformed",
 		"file:///a%00b":                   "zero byte",
 		"/a\x00b":                         "zero byte",
-		"s3://bucket/prefix":              "s3 archives are not supported by this version",
-		"S3://bucket":                     "s3 archives are not supported by this version",
-		"s3://bucket?endpoint=http://h":   "s3 archives are not supported by this version",
 		"s3://key:geheim@bucket/prefix":   "user name or a password",
-		"s3://key:geheim/bucket":          "s3 archives are not supported by this version",
 		"gs://bucket":                     `unknown scheme "gs"`,
 		"https://key:geheim@host/":        "user name or a password",
 		"c:\\archive":                     `unknown scheme "c"`,
@@ -82,6 +78,7 @@ func FuzzParseURL(f *testing.F) {
 	for _, raw := range []string{
 		"/archive", "file:///archive", "file:///a%20b", "file:/a/../b", "archive",
 		"file://user:@host/path", "s3://bucket/prefix?endpoint=x", "file:///a?b#c", "//a//b/",
+		"s3://bucket/a/b?endpoint=http://h:1&region=r&sse=aws:kms&sse_kms_key_id=arn:x%2Fy&profile=a%20b",
 	} {
 		f.Add(raw, "s3cr3t")
 	}
@@ -108,7 +105,9 @@ func checkParsed(t *testing.T, raw string) {
 	if err != nil {
 		return
 	}
-	if got.Scheme != SchemeFile || !path.IsAbs(got.Path) || path.Clean(got.Path) != got.Path || strings.Contains(got.Path, "\x00") {
+	soundFile := got.Scheme == SchemeFile && path.IsAbs(got.Path) && path.Clean(got.Path) == got.Path && !strings.Contains(got.Path, "\x00")
+	soundS3 := got.Scheme == SchemeS3 && isBucket(got.S3.Bucket) && (got.S3.Prefix == "" || CheckKey(got.S3.Prefix) == nil)
+	if !soundFile && !soundS3 {
 		t.Errorf("ParseURL(%q) = %+v", raw, got)
 	}
 	again, err := ParseURL(got.String())

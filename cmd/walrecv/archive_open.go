@@ -11,10 +11,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/walrecv/walrecv/internal/archive"
-	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
-	"github.com/walrecv/walrecv/storage/local"
 )
 
 // openTries is how often a command that reads an archive asks it who it is, and
@@ -26,18 +24,22 @@ const (
 
 // openToRead opens the archive of a cluster, or, for system 0, of the only one
 // that there is.
-func openToRead(ctx context.Context, location storage.Location, system uint64) (*archive.Archive, storage.Store, error) {
-	store := storage.WithDeadline(local.New(vfs.OS(), location.Path, local.Private))
-	a, err := backoff.Retry(ctx, func() (*archive.Archive, error) {
+func (a *app) openToRead(ctx context.Context, location storage.Location, system uint64) (*archive.Archive, storage.Store, error) {
+	raw, err := openStore(ctx, location, a.environ, storeOptions{})
+	if err != nil {
+		return nil, nil, err
+	}
+	store := storage.WithDeadline(raw)
+	arch, err := backoff.Retry(ctx, func() (*archive.Archive, error) {
 		ctx, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
-		a, err := openCluster(ctx, store, location, system)
+		arch, err := openCluster(ctx, store, location, system)
 		if err != nil && !mayPass(err) {
 			return nil, backoff.Permanent(err)
 		}
-		return a, err
+		return arch, err
 	}, backoff.WithMaxTries(openTries))
-	return a, store, err
+	return arch, store, err
 }
 
 // mayPass tells whether an error may go away by itself.
@@ -45,7 +47,7 @@ func mayPass(err error) bool {
 	var coded *codedError
 	var format *archive.FormatError
 	return !errors.As(err, &coded) && !errors.As(err, &format) &&
-		!errors.Is(err, segment.ErrWrongCluster) && !errors.Is(err, local.ErrNoRoot) && !errors.Is(err, fs.ErrPermission)
+		!errors.Is(err, segment.ErrWrongCluster) && !errors.Is(err, storage.ErrNoRoot) && !errors.Is(err, storage.ErrSetup) && !errors.Is(err, fs.ErrPermission)
 }
 
 func openCluster(ctx context.Context, store storage.Store, location storage.Location, system uint64) (*archive.Archive, error) {

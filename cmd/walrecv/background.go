@@ -21,7 +21,7 @@ type archiving struct {
 	keeper     *archiveKeeper
 	identified <-chan struct{} // closed when the spool is in order
 	options    archive.UploaderOptions
-	sweep      func(ctx context.Context, before time.Time) (removed int, err error)
+	sweeper    sweeper // nil: writers that crash leave nothing
 	log        *slog.Logger
 
 	asked    atomic.Pointer[time.Time] // when the archive was asked first; nil before
@@ -56,7 +56,10 @@ const leftOver = 24 * time.Hour
 
 // tidy removes what crashed writers left in the archive. Nothing depends on it.
 func (b *archiving) tidy(ctx context.Context) {
-	removed, err := b.sweep(ctx, time.Now().Add(-leftOver))
+	if b.sweeper == nil {
+		return
+	}
+	removed, err := b.sweeper.Sweep(ctx, time.Now().Add(-leftOver))
 	if removed > 0 {
 		b.log.Info("removed left-overs of crashed writers from the archive", "files", removed)
 	}

@@ -177,7 +177,7 @@ func TestEnvironmentErrors(t *testing.T) {
 		"WALRECV_FLUSH_INTERVAL=0":        `WALRECV_FLUSH_INTERVAL: invalid duration "0": must be between 1ms and 1h`,
 		"WALRECV_NO_LOOP=2":               `WALRECV_NO_LOOP: invalid switch "2": valid are true, false, on, off, yes, no, 1, 0`,
 		"WALRECV_UPLOAD_WORKERS=many":     `WALRECV_UPLOAD_WORKERS: invalid number "many": must be between 1 and 64`,
-		"WALRECV_ARCHIVE=s3://bucket":     `WALRECV_ARCHIVE: s3 archives are not supported by this version`,
+		"WALRECV_ARCHIVE=s3://":           `WALRECV_ARCHIVE: archive URL names no bucket; expected s3://bucket/prefix`,
 		"WALRECV_CONFIG=/nowhere/at.toml": `cannot read the configuration file: open /nowhere/at.toml: no such file or directory`,
 	} {
 		o := walrecv([]string{variable}, "receive", "-D", "x")

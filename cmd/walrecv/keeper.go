@@ -93,6 +93,9 @@ type archiveKeeper struct {
 	spoolKeeper
 	store storage.Store
 
+	mount  bool // the store is a directory, from which its disk may vanish
+	unsafe bool // a store without conditional writes will do
+
 	turn    chan struct{}                   // holds a token while somebody looks for the archive
 	archive atomic.Pointer[archive.Archive] // nil until it was reached
 }
@@ -158,27 +161,45 @@ func (k *archiveKeeper) attach(ctx context.Context) (*archive.Archive, error) {
 func (k *archiveKeeper) openArchive(ctx context.Context, used bool) (*archive.Archive, error) {
 	c := k.Cluster()
 	id := archive.Identity{SystemID: c.SystemID, SegmentSize: c.Size, Major: c.Major}
-	store := archive.Anchor(k.store, id)
+	store := k.store
+	if k.mount {
+		store = archive.Anchor(store, id)
+	}
 	if !used {
 		a, err := archive.Init(ctx, store, id, archive.Keys{})
 		switch { // at the first start somebody looks on who can mend it
-		case errors.Is(err, local.ErrNoRoot):
+		case errors.Is(err, storage.ErrNoRoot):
 			return nil, fmt.Errorf("%w: create it, or correct --archive", err)
-		case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, storage.ErrSetup):
 			return nil, err
 		}
-		return a, orUnreachable(err)
+		return k.safe(ctx, a, err)
 	}
 	a, err := archive.Open(ctx, store, c.SystemID, archive.Keys{})
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, local.ErrNoRoot):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, storage.ErrNoRoot):
 		return nil, &codedError{exitWrong, fmt.Errorf(
 			"the spool %s has used an archive, but this one knows nothing of its cluster %d: is it mounted, is the URL right? (%w)",
 			k.Dir(), c.SystemID, err)}
 	case err == nil && a.Identity() != id:
 		return nil, &archive.WrongClusterError{Archive: a.Identity(), Cluster: id}
 	}
-	return a, orUnreachable(err)
+	return k.safe(ctx, a, err)
+}
+
+// safe refuses an archive in a store where one writer can overwrite another. a is
+// nil if err is not.
+func (k *archiveKeeper) safe(ctx context.Context, a *archive.Archive, err error) (*archive.Archive, error) {
+	if err == nil && !k.mount {
+		err = a.ProveCreateOnly(ctx)
+	}
+	switch {
+	case !errors.Is(err, storage.ErrUnsafe):
+		return a, orUnreachable(err)
+	case k.unsafe && a != nil:
+		return a, nil
+	}
+	return nil, fmt.Errorf("%w: use another store, or --allow-unsafe-store if nobody else ever writes there", err)
 }
 
 // orUnreachable tells what an operator has to mend from what may pass by itself.

@@ -40,8 +40,8 @@ type app struct {
 // run is the program without the process: it executes one command line and
 // returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	a := &app{environ: environ, stdout: stdout, stderr: stderr, restore: runRestore}
-	a.receive = a.runReceive
+	a := &app{environ: environ, stdout: stdout, stderr: stderr}
+	a.receive, a.restore = a.runReceive, a.runRestore
 	return a.run(ctx, args)
 }
 

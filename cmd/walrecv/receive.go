@@ -14,7 +14,6 @@ import (
 	"github.com/walrecv/walrecv/receiver"
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
-	"github.com/walrecv/walrecv/storage/local"
 )
 
 // drainTimeout bounds what a stop still archives or compresses: with the
@@ -52,6 +51,13 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 		return err
 	}
 	defer w.close()
+	var store storage.Store // nil without an archive
+	if c.archive.given() {
+		store, err = openStore(ctx, c.archive.location, a.environ, storeOptions{connections: 2 * c.uploadWorkers, unsafe: c.allowUnsafeStore})
+		if err != nil {
+			return err
+		}
+	}
 	var bg background = nothing{}
 	spool, err := segment.OpenSpool(vfs.OS(), c.directory, log, segment.SpoolOptions{
 		NoSync: c.noSync,
@@ -68,7 +74,7 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 		return err
 	}
 	defer spool.Close()
-	keeper, beside := c.keep(spool, w, log)
+	keeper, beside := c.keep(spool, store, w, log)
 	r := receiver.New(c.receiverOptions(conn, w), w.noting(keeper, spool), log)
 	bg = beside(r)
 	defer w.serve(r, spool, bg)()
@@ -77,16 +83,19 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 
 // keep chooses where WAL is kept, and what becomes of it there, beside a receiver
 // that knows what stands in it.
-func (c *receiveConfig) keep(spool *segment.Spool, w *watch, log *slog.Logger) (heldKeeper, func(archive.Summaries) background) {
+func (c *receiveConfig) keep(spool *segment.Spool, store storage.Store, w *watch, log *slog.Logger) (heldKeeper, func(archive.Summaries) background) {
 	identified := make(chan struct{})
 	base := spoolKeeper{Spool: spool, log: log, identified: func() { close(identified) }}
 	switch {
 	case c.archive.given():
-		dir := local.New(vfs.OS(), c.archive.location.Path, local.Private)
-		k := &archiveKeeper{spoolKeeper: base, store: w.metered(storage.WithDeadline(dir)), turn: make(chan struct{}, 1)}
+		k := &archiveKeeper{
+			spoolKeeper: base, store: w.metered(storage.WithDeadline(store)), turn: make(chan struct{}, 1),
+			mount: c.archive.location.Scheme == storage.SchemeFile, unsafe: c.allowUnsafeStore,
+		}
+		dir, _ := store.(sweeper)
 		return k, func(known archive.Summaries) background {
 			return &archiving{
-				keeper: k, identified: identified, sweep: dir.Sweep, log: log,
+				keeper: k, identified: identified, sweeper: dir, log: log,
 				options: archive.UploaderOptions{Workers: c.uploadWorkers, Summaries: known, OnUpload: w.onUpload()},
 			}
 		}

@@ -34,6 +34,7 @@ type receiveConfig struct {
 	createSlot, dropSlot, ifNotExists    bool // actions: do that, then end
 	ensureSlot                           bool
 	acceptBranch, acceptGap              bool
+	allowUnsafeStore                     bool
 }
 
 // newReceive declares the command; a.receive is what it does.
@@ -101,6 +102,8 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	boolVar(fs, &c.conn.primaryOnly, "primary-only", "", "refuse a server that is in recovery, and wait for a primary")
 	boolVar(fs, &c.acceptGap, "accept-gap", "", "record WAL that the server no longer has as a gap, and go on behind it")
 	boolVar(fs, &c.acceptBranch, "accept-branch", "", "archive a timeline that leaves its parent below what is archived of it")
+	boolVar(fs, &c.allowUnsafeStore, "allow-unsafe-store", "",
+		"use a store without conditional writes: two writers could overwrite each other")
 	fs.Var(addressValue(&c.listen), "listen", "serve metrics, health and readiness on `ADDR`: HOST:PORT, or PORT on this host only")
 	fs.Var(rangeValue(&c.readyLag, time.Millisecond, 24*time.Hour), "ready-lag",
 		"ready as long as streaming and archiving are at most `D` behind")
@@ -146,7 +149,7 @@ type archiveOptions struct {
 }
 
 func addArchiveOptions(fs *pflag.FlagSet, o *archiveOptions) {
-	fs.Var(archiveValue(&o.location), "archive", "the archive's `URL`: /path or file:///path")
+	fs.Var(archiveValue(&o.location), "archive", "the archive's `URL`: /path, file:///path or s3://bucket/prefix?endpoint=...")
 }
 
 // given reports whether there is an archive.

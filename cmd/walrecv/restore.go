@@ -15,15 +15,15 @@ import (
 )
 
 // runRestore is the work of "walrecv restore". Its errors are answers.
-func runRestore(ctx context.Context, c restoreConfig, stderr io.Writer) error {
+func (a *app) runRestore(ctx context.Context, c restoreConfig, stderr io.Writer) error {
 	dir, err := os.Getwd()
 	if err != nil {
 		return err
 	}
 	answer := restore.Run(ctx, restore.Options{
 		FS:       vfs.OS(),
-		Archive:  place(c.archive.location.Path),
-		Spool:    place(c.spool),
+		Archive:  a.archivePlace(c.archive.location),
+		Spool:    spoolPlace(c.spool),
 		SystemID: c.read.systemID,
 		RetryFor: c.patience(),
 		Tail:     restore.Tail(c.tail),
@@ -50,8 +50,22 @@ func (c *restoreConfig) patience() time.Duration {
 	return 0
 }
 
-// place is a directory to restore from; an empty path is none.
-func place(path string) restore.Place {
+// archivePlace is an archive to restore from, if there is one.
+func (a *app) archivePlace(location storage.Location) restore.Place {
+	if location == (storage.Location{}) {
+		return restore.Place{}
+	}
+	return restore.Place{
+		Location: location.String(),
+		Open: func(ctx context.Context) (storage.Store, error) {
+			return openStore(ctx, location, a.environ, storeOptions{})
+		},
+		Missing: storage.ErrNoRoot,
+	}
+}
+
+// spoolPlace is a receiver's directory to restore from; an empty path is none.
+func spoolPlace(path string) restore.Place {
 	if path == "" {
 		return restore.Place{}
 	}
@@ -60,7 +74,7 @@ func place(path string) restore.Place {
 		Open: func(context.Context) (storage.Store, error) {
 			return local.New(vfs.OS(), path, local.Private), nil
 		},
-		Missing: local.ErrNoRoot,
+		Missing: storage.ErrNoRoot,
 	}
 }
 

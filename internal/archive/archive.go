@@ -75,6 +75,24 @@ func Init(ctx context.Context, store storage.Store, id Identity, keys Keys) (*Ar
 	return a, nil
 }
 
+// ProveCreateOnly finds out, at the cost of one small request, whether the store
+// of an archive that is there lets one writer overwrite another: then it puts the
+// identity once more, in the same bytes, and returns [storage.ErrUnsafe].
+func (a *Archive) ProveCreateOnly(ctx context.Context) error {
+	data, err := a.id.encode()
+	if err != nil {
+		return err
+	}
+	err = a.store.Put(ctx, a.id.key(), storage.BytesSource(data))
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case err == nil:
+		return storage.ErrUnsafe
+	}
+	return fmt.Errorf("identity of the archive: %w", err)
+}
+
 // Identity says which cluster the archive is of.
 func (a *Archive) Identity() Identity { return a.id }
 

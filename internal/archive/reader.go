@@ -170,21 +170,30 @@ func (r *reader) Close() error {
 // readTrailer gets the trailer of an object with size plain bytes, from its end
 // only if the store can read there.
 func (a *Archive) readTrailer(ctx context.Context, o Object, size int64) (trailer, error) {
-	stored, info, err := a.openStored(ctx, o)
-	if err != nil {
-		return trailer{}, err
-	}
-	defer stored.Close()
-	r := &reader{object: o, size: size, store: stored}
-	end, err := r.readEnd(a.keys.Identities, info.Size)
+	end, err := a.readLast(ctx, o, size)
 	if err != nil {
 		return trailer{}, err
 	}
 	t, err := decodeTrailer(end)
 	if err != nil {
-		return trailer{}, r.damaged(err.Error())
+		return trailer{}, &DamagedError{Key: o.Key(), Reason: err.Error()}
 	}
 	return t, checkSize(o, t.Size, size)
+}
+
+// readLast reads the last bytes of an object, decrypted.
+func (a *Archive) readLast(ctx context.Context, o Object, size int64) ([]byte, error) {
+	if !o.Encrypted {
+		end, _, err := storage.ReadTail(ctx, a.store, o.Key(), maxTrailer)
+		return end, err
+	}
+	stored, info, err := a.openStored(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer stored.Close()
+	r := &reader{object: o, size: size, store: stored}
+	return r.readEnd(a.keys.Identities, info.Size)
 }
 
 // checkSize compares the length that an object claims with the one it must have.

@@ -9,7 +9,7 @@ import (
 // support are the packages that only tests and the demonstration use. They may
 // do what programs do, and no other code may import them.
 var support = []string{
-	"integration", "internal/demo", "internal/fakepg", "internal/lint", "internal/pgtest", "storage/storagetest",
+	"integration", "internal/demo", "internal/fakepg", "internal/lint", "internal/pgtest", "internal/s3test", "storage/storagetest",
 }
 
 // may says what the code of a package, its tests aside, imports besides the
@@ -25,7 +25,7 @@ var house = map[string]may{
 	"cmd/walrecv": {
 		ours: []string{
 			"internal/archive", "internal/codec", "internal/compress", "internal/crypt", "internal/monitor", "internal/restore",
-			"internal/status", "internal/units", "internal/verify", "internal/vfs", "receiver", "segment", "storage", "storage/local",
+			"internal/status", "internal/units", "internal/verify", "internal/vfs", "receiver", "segment", "storage", "storage/local", "storage/s3",
 		},
 		theirs: []string{
 			"github.com/cenkalti/backoff/v5", "github.com/jackc/pgx/v5/pgconn", "github.com/lmittmann/tint",
@@ -63,16 +63,21 @@ var house = map[string]may{
 	"segment":           {ours: []string{"internal/vfs"}},
 	"storage":           {},
 	"storage/local":     {ours: []string{"internal/vfs", "storage"}},
-	"internal/codec":    {theirs: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4/v4"}},
-	"internal/crypt":    {theirs: []string{"filippo.io/age"}},
-	"internal/units":    {},
-	"internal/vfs":      {theirs: []string{"golang.org/x/sys"}},
+	"storage/s3": {
+		ours:   []string{"storage"},
+		theirs: []string{"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"},
+	},
+	"internal/codec": {theirs: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4/v4"}},
+	"internal/crypt": {theirs: []string{"filippo.io/age"}},
+	"internal/units": {},
+	"internal/vfs":   {theirs: []string{"golang.org/x/sys"}},
 
 	"integration":         {},
 	"internal/demo":       {theirs: []string{"github.com/jackc/pgx/v5/pgconn"}},
 	"internal/fakepg":     {theirs: []string{"github.com/jackc/pgx/v5/pgproto3", "github.com/xdg-go/scram"}},
 	"internal/lint":       {},
 	"internal/pgtest":     {theirs: []string{"github.com/jackc/pgx/v5/pgconn"}},
+	"internal/s3test":     {theirs: []string{"github.com/aws/aws-sdk-go-v2"}},
 	"storage/storagetest": {ours: []string{"storage"}},
 }
 

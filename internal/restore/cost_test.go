@@ -46,7 +46,7 @@ func onDisk(t testing.TB, size segment.Size, upto int64) Options {
 	must(a.PutSegment(ctx, archive.NewScratch(vfs.OS(), filepath.Join(dir, "scratch")), n, opener(data)))
 	return Options{
 		FS:      vfs.OS(),
-		Archive: Place{Location: dir, Missing: local.ErrNoRoot, Open: func(context.Context) (storage.Store, error) { return store, nil }},
+		Archive: Place{Location: dir, Missing: storage.ErrNoRoot, Open: func(context.Context) (storage.Store, error) { return store, nil }},
 		File:    n.Format(size),
 		Path:    "pg_wal/RECOVERYXLOG",
 		WorkDir: filepath.Join(dir, "data"),

@@ -77,7 +77,7 @@ func newWorld(t *testing.T, signal string) *world {
 	w.arch = w.archiveOf(testSystem)
 	w.o = Options{
 		FS:      vfs.NewFault(w.fs, w.onLocal),
-		Archive: Place{Location: "/arch", Open: w.openArchive, Missing: local.ErrNoRoot},
+		Archive: Place{Location: "/arch", Open: w.openArchive, Missing: storage.ErrNoRoot},
 		Path:    "pg_wal/RECOVERYXLOG",
 		WorkDir: "/data",
 		Logger:  slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
@@ -103,7 +103,7 @@ func (w *world) openArchive(context.Context) (storage.Store, error) {
 
 // flat gives the directory as an archive that is a pg_receivewal directory.
 func (w *world) flat(dir string) Place {
-	return Place{Location: dir, Missing: local.ErrNoRoot, Open: func(context.Context) (storage.Store, error) {
+	return Place{Location: dir, Missing: storage.ErrNoRoot, Open: func(context.Context) (storage.Store, error) {
 		hooked := vfs.NewFault(w.fs, func(op vfs.Op) error {
 			if w.spoolHook != nil {
 				return w.spoolHook(op)

@@ -61,7 +61,7 @@ func TestListDirsFails(t *testing.T) {
 	disk := vfs.NewMem()
 	s := local.New(disk, "/root", local.Private)
 	never := func(string) error { t.Error("a directory was named"); return nil }
-	if err := storage.ListDirs(t.Context(), s, "", never); !errors.Is(err, local.ErrNoRoot) {
+	if err := storage.ListDirs(t.Context(), s, "", never); !errors.Is(err, storage.ErrNoRoot) {
 		t.Errorf("without a root: %v", err)
 	}
 	if err := disk.Mkdir("/root", 0o700); err != nil {

@@ -73,7 +73,7 @@ func putWithFault(t *testing.T, k int, name string, fault error) (hit vfs.OpKind
 	where := fmt.Sprintf("%s at %d, %s", name, k, hit)
 
 	notAnAnswer(t, err)
-	if errors.Is(err, ErrNoRoot) || errors.Is(err, ErrNoHardLinks) {
+	if errors.Is(err, storage.ErrNoRoot) || errors.Is(err, ErrNoHardLinks) {
 		t.Errorf("%s: put says %v", where, err)
 	}
 	if err == nil && !harmless(name, hit) {

@@ -27,11 +27,6 @@ import (
 	"github.com/walrecv/walrecv/storage"
 )
 
-// ErrNoRoot says that the directory of the store is not there, or is not a
-// directory. That is not fs.ErrNotExist: with a disk that is not mounted
-// nothing is known about any object.
-var ErrNoRoot = errors.New("the archive directory is missing")
-
 // ErrNoHardLinks says that the file system of the store is of no use for it.
 var ErrNoHardLinks = errors.New("the archive's file system must support hard links")
 
@@ -77,7 +72,7 @@ var (
 )
 
 // New returns the store in the directory root, which is looked at by the calls
-// of the store only: each of them fails with [ErrNoRoot] while it is missing.
+// of the store only: each of them fails with [storage.ErrNoRoot] while it is missing.
 // The store never makes it.
 func New(fsys vfs.FS, root string, mode Mode) *Store {
 	return &Store{fsys: fsys, root: root, mode: mode, now: time.Now, made: map[string]bool{}}
@@ -185,16 +180,16 @@ func (s *Store) failed(what string, err error) error {
 	missing := func(err error) bool {
 		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 	}
-	if errors.Is(err, ErrNoRoot) {
+	if errors.Is(err, storage.ErrNoRoot) {
 		return err
 	}
 	if missing(err) {
 		_, rootErr := s.fsys.ReadDir(s.root)
 		switch {
 		case errors.Is(rootErr, syscall.ENOTDIR):
-			return fmt.Errorf("%s: %w: %s is no directory", what, ErrNoRoot, s.root)
+			return fmt.Errorf("%s: %w: %s is no directory", what, storage.ErrNoRoot, s.root)
 		case missing(rootErr):
-			return fmt.Errorf("%s: %w: %s", what, ErrNoRoot, s.root)
+			return fmt.Errorf("%s: %w: %s", what, storage.ErrNoRoot, s.root)
 		}
 	}
 	return storage.Unknown(what, err)

@@ -40,8 +40,8 @@ func expectNoRoot(t *testing.T, s *Store, root string) {
 	before, _ := os.Lstat(root)
 	for name, call := range allCalls(t.Context(), t) {
 		err := call(s)
-		if !errors.Is(err, ErrNoRoot) {
-			t.Errorf("%s: %v, want ErrNoRoot", name, err)
+		if !errors.Is(err, storage.ErrNoRoot) {
+			t.Errorf("%s: %v, want storage.ErrNoRoot", name, err)
 		}
 		notAnAnswer(t, err)
 	}
@@ -124,8 +124,8 @@ func TestRootGoesUnderWay(t *testing.T) {
 			if errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%s, root gone at %d: %v", name, k, err)
 			}
-			if wholeTree := strings.HasPrefix(name, "list") || name == "sweep"; wholeTree && !errors.Is(err, ErrNoRoot) {
-				t.Errorf("%s, root gone at %d: %v, want ErrNoRoot", name, k, err)
+			if wholeTree := strings.HasPrefix(name, "list") || name == "sweep"; wholeTree && !errors.Is(err, storage.ErrNoRoot) {
+				t.Errorf("%s, root gone at %d: %v, want storage.ErrNoRoot", name, k, err)
 			}
 			if _, err := os.Lstat(root); err == nil {
 				t.Errorf("%s, root gone at %d: it was made again", name, k)
@@ -166,8 +166,8 @@ func TestListIsNotCutShort(t *testing.T) {
 		}
 		return nil
 	})
-	if !errors.Is(err, ErrNoRoot) {
-		t.Errorf("list shows %d objects and returns %v, want ErrNoRoot", n, err)
+	if !errors.Is(err, storage.ErrNoRoot) {
+		t.Errorf("list shows %d objects and returns %v, want storage.ErrNoRoot", n, err)
 	}
 }
 
@@ -192,7 +192,7 @@ func TestUnknown(t *testing.T) {
 	} {
 		_, err := s.Stat(t.Context(), key)
 		notAnAnswer(t, err)
-		if err == nil || errors.Is(err, ErrNoRoot) || !strings.Contains(err.Error(), want.Error()) {
+		if err == nil || errors.Is(err, storage.ErrNoRoot) || !strings.Contains(err.Error(), want.Error()) {
 			t.Errorf("stat %s: %v, want it to be unknown because of %v", key, err, want)
 		}
 	}
@@ -216,7 +216,7 @@ func TestRootDenied(t *testing.T) {
 		s := New(vfs.NewFault(vfs.NewMem(), func(vfs.Op) error { return reason }), root, Private)
 		for name, call := range allCalls(t.Context(), t) {
 			err := call(s)
-			if !errors.Is(err, reason) || errors.Is(err, ErrNoRoot) {
+			if !errors.Is(err, reason) || errors.Is(err, storage.ErrNoRoot) {
 				t.Errorf("%s: %v, want %v", name, err, reason)
 			}
 			notAnAnswer(t, err)

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/storage"
+	"github.com/walrecv/walrecv/storage/local"
+	"github.com/walrecv/walrecv/storage/s3"
+)
+
+// storeOptions are what a command wants of a store besides its place.
+type storeOptions struct {
+	connections int  // requests at the same time; 0: a few
+	unsafe      bool // --allow-unsafe-store
+}
+
+// openStore gives the store of an archive to any command. It asks nothing of it
+// yet: errors are about configuration.
+func openStore(ctx context.Context, location storage.Location, environ []string, o storeOptions) (storage.Store, error) {
+	if location.Scheme != storage.SchemeS3 {
+		return local.New(vfs.OS(), location.Path, local.Private), nil
+	}
+	store, err := s3.New(ctx, location.S3, s3.Options{
+		Environ: environ, Connections: o.connections, Unsafe: o.unsafe, Classed: classed,
+	})
+	if err != nil {
+		return nil, usageError("%s: %w", location, err)
+	}
+	return store, nil
+}
+
+// classed tells which objects a storage class is for: those that are large and
+// stay. The tail goes within minutes, and the cheap classes charge for a month.
+func classed(key string) bool {
+	o, err := archive.ParseKey(key)
+	return err == nil && (o.Kind == archive.KindSegment || o.Kind == archive.KindPartial)
+}
+
+// sweeper is a store in which crashed writers leave something behind.
+type sweeper interface {
+	Sweep(ctx context.Context, before time.Time) (removed int, err error)
+}
