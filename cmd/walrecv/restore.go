@@ -27,10 +27,13 @@ func (a *app) runRestore(ctx context.Context, c restoreConfig, stderr io.Writer)
 		SystemID: c.read.systemID,
 		RetryFor: c.patience(),
 		Tail:     restore.Tail(c.tail),
-		File:     c.name,
-		Path:     c.target,
-		WorkDir:  dir,
-		Logger:   plainLogger(stderr),
+		PrefetchDir: func(pgWAL string) (string, error) {
+			return prefetchDir(c.prefetchDir, pgWAL)
+		},
+		File:    c.name,
+		Path:    c.target,
+		WorkDir: dir,
+		Logger:  plainLogger(stderr),
 	})
 	if answer.Code == restore.CodeDelivered {
 		return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ type restoreConfig struct {
 	retryFor      units.Duration
 	retryForGiven bool   // else it depends on whether this is a standby
 	tail          string // tailAuto or tailNever
+	prefetchDir   string // empty: where the system has room for it
 	name          string // %f
 	target        string // %p
 }
@@ -55,6 +57,9 @@ In postgresql.conf, with a guard for what a program cannot answer for itself:
 			if !cfg.archive.given() && cfg.spool == "" {
 				return usageError("nothing to restore from; use --archive or --spool")
 			}
+			if cfg.prefetchDir != "" && !filepath.IsAbs(cfg.prefetchDir) {
+				return usageError("--prefetch-dir must be absolute: the server runs this in its data directory")
+			}
 			a.restored = true
 			return a.restore(cmd.Context(), cfg, a.stderr)
 		}),
@@ -71,6 +76,8 @@ func addRestoreOptions(fs *pflag.FlagSet, c *restoreConfig) {
 	fs.Var(rangeValue(&c.retryFor, 0, 24*time.Hour), "retry-for", "try for `D` while the answer is unknown")
 	fs.Lookup("retry-for").DefValue = "5min; on a standby 10s"
 	fs.Var(choiceValue(&c.tail, tailAuto, tailNever), "tail", "deliver the unfinished last segment: `WHEN` is auto or never")
+	fs.Var(textValue(&c.prefetchDir), "prefetch-dir", "keep what the next calls need in the directory `DIR`")
+	fs.Lookup("prefetch-dir").DefValue = "beside the directory that has pg_wal, else in TMPDIR"
 	addReadOptions(fs, &c.read, "that of the data directory, or the only one there")
 }
 

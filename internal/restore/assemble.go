@@ -30,9 +30,8 @@ const maxCovers = 8
 
 // piece is a chunk that was read whole.
 type piece struct {
-	From   int64          `json:"from"`
-	To     int64          `json:"to"`
-	SHA256 archive.Digest `json:"sha256"` // of its plain bytes
+	from, to int64
+	digest   archive.Digest // of its plain bytes
 }
 
 // assembly puts a segment together from chunks.
@@ -48,12 +47,15 @@ type assembly struct {
 	dirty  int64   // what is behind end, and before this, can be anything
 	there  []archive.Chunk
 	bad    map[archive.Chunk]error // damaged ones
+
+	keeper *keeper
+	kept   int64 // bytes before it are from the keeper
 }
 
 // assemble puts together what the chunks of a segment hold from its start on without
 // a hole, want bytes at most. The error is fs.ErrNotExist if there is nothing.
 func (c *call) assemble(a *attempt, src tailSource, where string, n segment.Name, want int64, slot int) (*staged, error) {
-	m := assembly{call: c, src: src, name: n, want: want, bad: map[archive.Chunk]error{}}
+	m := assembly{call: c, src: src, name: n, want: want, bad: map[archive.Chunk]error{}, keeper: c.keeper(where)}
 	if err := m.list(a); err != nil {
 		return nil, err
 	}
@@ -65,7 +67,7 @@ func (c *call) assemble(a *attempt, src tailSource, where string, n segment.Name
 		return nil, &localError{err}
 	}
 	m.s.exact = true
-
+	m.recall()
 	if err = m.fill(a); err == nil {
 		err = m.check()
 	}
@@ -73,7 +75,7 @@ func (c *call) assemble(a *attempt, src tailSource, where string, n segment.Name
 		m.s.discard()
 		return nil, err
 	}
-
+	m.remember()
 	return m.s, nil
 }
 
@@ -102,6 +104,8 @@ func (m *assembly) fill(a *attempt) error {
 			if err := m.list(a); err != nil {
 				return err
 			}
+		case errors.Is(err, errDiffer) && m.kept > 0:
+			m.forget() // who knows what was kept
 		case judge(err).verdict == damaged && !errors.Is(err, errDiffer):
 			m.bad[needed[0]] = err
 		default:
@@ -168,7 +172,7 @@ func (m *assembly) take(st *stream, c archive.Chunk) (piece, error) {
 		case differs >= 0:
 			return piece{}, problemf(damaged, "%s and the chunks before it differ at offset %d: %w", st.where, differs, errDiffer)
 		}
-		return piece{From: c.From, To: c.To, SHA256: archive.Digest(sum.Sum(nil))}, nil
+		return piece{c.From, c.To, archive.Digest(sum.Sum(nil))}, nil
 	}
 }
 

@@ -90,7 +90,11 @@ func (c *call) deliverSealed(a *attempt, n segment.Name, cut int64, t *troubles)
 	if !found {
 		return t.worst, t.any()
 	}
-	return c.deliver(s, cut), true
+	f = c.deliver(s, cut)
+	if f.verdict == delivered {
+		c.keeper("").passed(n)
+	}
+	return f, true
 }
 
 // deliver gives a staged segment to PostgreSQL, with zeros behind its first cut

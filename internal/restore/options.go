@@ -54,6 +54,11 @@ type Options struct {
 	RetryFor time.Duration // longest wait for an answer; 0: 5 min, on a standby 10 s
 	Tail     Tail
 
+	// PrefetchDir finds a directory, given the path of pg_wal, for what one call
+	// keeps for the next ones. Nobody but the server's user may be able to write
+	// there. nil, or an error: nothing is kept.
+	PrefetchDir func(pgWAL string) (string, error)
+
 	File    string // %f
 	Path    string // %p
 	WorkDir string // of the process, absolute
