@@ -69,7 +69,7 @@ func TestPair(t *testing.T) {
 	if pgtest.Long() {
 		rounds = 10
 	}
-	for _, major := range pgtest.Versions(t) {
+	for _, major := range pgtest.FewVersions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			pairSurvives(t, major, rounds)
 		})

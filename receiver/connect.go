@@ -67,6 +67,15 @@ func ConnectSQL(ctx context.Context, c *ConnConfig, replication *pgconn.PgConn) 
 	return conn, nil
 }
 
+// HostOf names the host of a connection that [Connect] made.
+func HostOf(conn *pgconn.PgConn) string {
+	h, ok := conn.CustomData()[hostKey].(host)
+	if !ok {
+		return "the server"
+	}
+	return h.String()
+}
+
 // refuse leaves out the host of a connection until accept. It returns false if
 // all hosts are left out then.
 func (c *ConnConfig) refuse(conn *pgconn.PgConn) bool {
@@ -234,7 +243,7 @@ func inRecovery(ctx context.Context, conn *pgconn.PgConn) (bool, error) {
 	case "off":
 		return false, nil
 	}
-	value, err := show(ctx, conn, "transaction_read_only")
+	value, err := Show(ctx, conn, "transaction_read_only")
 	return value == "on", err
 }
 

@@ -59,7 +59,7 @@ func (a *attempt) hbaLine() string {
 	user := quoteIdentIfNeeded(a.config.User)
 	local, _ := a.local.Load().(localAddr)
 	if isLocal(local.Addr) {
-		return fmt.Sprintf("local replication %s peer", user)
+		return fmt.Sprintf("local %s %s peer", a.config.Database, user)
 	}
 	address := local.String()
 	if host, _, err := net.SplitHostPort(address); err == nil {
@@ -72,7 +72,7 @@ func (a *attempt) hbaLine() string {
 		}
 		address = fmt.Sprintf("%s/%d", address, bits)
 	}
-	return fmt.Sprintf("host replication %s %s scram-sha-256", user, address)
+	return fmt.Sprintf("host %s %s %s scram-sha-256", a.config.Database, user, address)
 }
 
 // tlsLine says what was wrong about TLS.

@@ -51,7 +51,7 @@ func TestNamesStandby(t *testing.T) {
 		"ANY 1 (s1,s2,\"Walrecv\")": true,
 		"2 (walrecv2, walrecv-old)": false,
 	} {
-		if got := namesStandby(setting, "walrecv"); got != want {
+		if got := NamesStandby(setting, "walrecv"); got != want {
 			t.Errorf("%q: %v", setting, got)
 		}
 	}

@@ -44,8 +44,8 @@ func singleRow(ctx context.Context, conn *pgconn.PgConn, command string, columns
 	return rows[0], nil
 }
 
-// show reads a setting of the server. Walsenders know SHOW in upper case only.
-func show(ctx context.Context, conn *pgconn.PgConn, name string) (string, error) {
+// Show reads a setting of the server, over any connection. Walsenders know SHOW in upper case only.
+func Show(ctx context.Context, conn *pgconn.PgConn, name string) (string, error) {
 	row, err := singleRow(ctx, conn, "SHOW "+name, 1)
 	if err != nil {
 		return "", fmt.Errorf("SHOW %s: %w", name, err)

@@ -110,7 +110,7 @@ func leadingDigits(text string) string {
 }
 
 func (s *Server) readModes(ctx context.Context, conn *pgconn.PgConn) error {
-	text, err := show(ctx, conn, "data_directory_mode")
+	text, err := Show(ctx, conn, "data_directory_mode")
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (s *Server) identifySystem(ctx context.Context, conn *pgconn.PgConn) error 
 }
 
 func (s *Server) readSegmentSize(ctx context.Context, conn *pgconn.PgConn) error {
-	text, err := show(ctx, conn, "wal_segment_size")
+	text, err := Show(ctx, conn, "wal_segment_size")
 	if err != nil {
 		return err
 	}

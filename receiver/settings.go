@@ -13,25 +13,25 @@ func (s *session) warnSettings(ctx context.Context) {
 	}
 	s.r.warned = true
 	name := s.r.o.Conn.AppName()
-	standbys, err := show(ctx, s.conn, "synchronous_standby_names")
-	if err == nil && !s.r.o.Synchronous && namesStandby(standbys, name) {
+	standbys, err := Show(ctx, s.conn, "synchronous_standby_names")
+	if err == nil && !s.r.o.Synchronous && NamesStandby(standbys, name) {
 		s.r.log.Warn("commits on the server wait for this receiver, and --synchronous is off: each waits for up to --flush-interval",
 			"synchronous_standby_names", standbys, "application_name", name)
 	}
 	if s.r.o.Slot == "" {
 		return
 	}
-	keep, err := show(ctx, s.conn, "max_slot_wal_keep_size")
+	keep, err := Show(ctx, s.conn, "max_slot_wal_keep_size")
 	if err == nil && keep == "-1" {
 		s.r.log.Warn("max_slot_wal_keep_size is unlimited: while this receiver is away, its slot can fill the server's disk", "slot", s.r.o.Slot)
 	}
 }
 
-// namesStandby says whether a value of synchronous_standby_names means an
+// NamesStandby says whether a value of synchronous_standby_names means an
 // application. The names are compared as PostgreSQL does, without case; what
 // stands around them (FIRST, ANY, numbers) is taken for names as well, which no
 // application has.
-func namesStandby(setting, application string) bool {
+func NamesStandby(setting, application string) bool {
 	separates := func(r rune) bool { return strings.ContainsRune(`," ()`+"\t\n", r) }
 	for _, word := range strings.FieldsFunc(setting, separates) {
 		if word == "*" || strings.EqualFold(word, application) {

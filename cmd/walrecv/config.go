@@ -110,9 +110,50 @@ func (l *loader) file(path string) error {
 			return err
 		}
 	}
+	if lender := lenders[table]; lender != "" {
+		if err := l.borrow(path, lender); err != nil {
+			return err
+		}
+	}
 	for _, e := range doc.own {
 		if err := l.ownEntry(doc, table, e); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// lenders name the commands whose tables count for another one, too: check is to
+// find out whether receive works as it is configured.
+var lenders = map[string]string{"check": "receive"}
+
+// borrow applies another command's table. Its options that this command does not
+// have are only checked.
+func (l *loader) borrow(path, lender string) error {
+	doc, err := readDocument(path, lender)
+	if err != nil {
+		return err
+	}
+	for _, e := range doc.own {
+		f := l.optionIn(lender, e.key)
+		if f == nil {
+			return l.unknown(doc, e, lender)
+		}
+		if own := l.cmd.Flags().Lookup(f.Name); own != nil {
+			f = own
+		}
+		if err := l.set(doc, f, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// optionIn finds an option of the command with a table.
+func (l *loader) optionIn(table, key string) *pflag.Flag {
+	for _, c := range l.cmd.Root().Commands() {
+		if c.Name() == table {
+			return optionOf(c, key)
 		}
 	}
 	return nil
@@ -170,6 +211,9 @@ func (l *loader) unknown(doc *document, e entry, table string) error {
 		what += " in [" + table + "]"
 	}
 	for _, c := range l.cmd.Root().Commands() {
+		if lender := lenders[c.Name()]; lender != "" && l.optionIn(lender, e.key) != nil {
+			continue // that one is named
+		}
 		if c.Name() != table && optionOf(c, e.key) != nil {
 			return doc.fault(e, "%s; it belongs in [%s]", what, c.Name())
 		}

@@ -24,7 +24,7 @@ type may struct {
 var house = map[string]may{
 	"cmd/walrecv": {
 		ours: []string{
-			"internal/archive", "internal/codec", "internal/compress", "internal/crypt", "internal/monitor", "internal/restore",
+			"internal/archive", "internal/check", "internal/codec", "internal/compress", "internal/crypt", "internal/monitor", "internal/restore",
 			"internal/status", "internal/units", "internal/verify", "internal/vfs", "receiver", "segment", "storage", "storage/local", "storage/s3",
 		},
 		theirs: []string{
@@ -53,6 +53,10 @@ var house = map[string]may{
 	"internal/archive": {
 		ours:   []string{"internal/codec", "internal/crypt", "internal/vfs", "segment", "storage"},
 		theirs: []string{"github.com/cenkalti/backoff/v5", "golang.org/x/sync"},
+	},
+	"internal/check": {
+		ours:   []string{"internal/archive", "receiver", "segment", "storage"},
+		theirs: []string{"github.com/jackc/pgx/v5/pgconn"},
 	},
 	"internal/monitor": {
 		ours:   []string{"segment", "storage"},
