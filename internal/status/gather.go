@@ -43,7 +43,7 @@ func Gather(ctx context.Context, a *archive.Archive, where string, pause func(co
 		return nil, err
 	}
 	l := seen.Listing
-	g.chain = seen.Chain
+	g.chain, g.listing = seen.Chain, l
 	g.follow()
 	for i := range g.chain.Branches {
 		g.timeline(&g.chain.Branches[i], l)
@@ -68,6 +68,8 @@ type gatherer struct {
 	report *Report
 	size   segment.Size
 	chain  *archive.Chain
+
+	listing *archive.Listing
 
 	gapsDamage, marksDamage error // gaps and marks that cannot be read
 
@@ -113,6 +115,7 @@ func (g *gatherer) timeline(b *archive.Branch, l *archive.Listing) {
 	for _, r := range b.Ranges {
 		t.Ranges = append(t.Ranges, g.rangeOf(b.Timeline, r))
 	}
+	t.Tail = g.tail(b)
 	g.report.Timelines = append(g.report.Timelines, t)
 	for _, h := range b.Holes {
 		gap := Gap{Timeline: uint32(h.Timeline), Range: g.rangeOf(h.Timeline, archive.Range{First: h.First, Last: h.Last})}
@@ -122,6 +125,24 @@ func (g *gatherer) timeline(b *archive.Branch, l *archive.Listing) {
 		}
 		g.report.Gaps = append(g.report.Gaps, gap)
 	}
+}
+
+// tail is what a timeline has behind its newest complete segment, nil if nothing.
+func (g *gatherer) tail(b *archive.Branch) *Tail {
+	tails := g.listing.Tails(b.Timeline)
+	if len(tails) == 0 {
+		return nil
+	}
+	t := &Tail{}
+	for _, n := range tails {
+		t.Chunks += len(g.listing.Chunks(n))
+	}
+	from := tails[0]
+	if n := len(b.Ranges); n > 0 {
+		from = segment.Name{Timeline: b.Timeline, Number: b.Ranges[n-1].Last + 1}
+	}
+	t.Start, t.End = from.Start(g.size), g.listing.TailEnd(from)
+	return t
 }
 
 func (g *gatherer) rangeOf(t segment.TimelineID, r archive.Range) Range {

@@ -30,8 +30,8 @@ type Report struct {
 
 // Window is the newest WAL on the way to the end of the newest timeline that has
 // neither a hole nor anything in it that is known to be damaged. A base backup
-// that was taken in it can be recovered to any later place in it. Only complete
-// segments count.
+// that was taken in it can be recovered to any later place in it. Complete segments
+// count, and behind them the tail as far as it goes without a hole.
 type Window struct {
 	Timeline    uint32      `json:"timeline"`
 	Start       segment.LSN `json:"start_lsn"`
@@ -66,8 +66,17 @@ type Timeline struct {
 	Segments    Counts      `json:"segment_counts"`
 	Partials    int         `json:"partials"` // archived ones, which do not count as segments
 	Ranges      []Range     `json:"ranges"`
+	Tail        *Tail       `json:"tail,omitempty"`
 	FirstCommit time.Time   `json:"first_commit,omitzero"`
 	LastCommit  time.Time   `json:"last_commit,omitzero"`
+}
+
+// Tail is what the archive has behind the newest complete segment of a timeline, in
+// chunks, as far as they go without a hole.
+type Tail struct {
+	Start  segment.LSN `json:"start_lsn"`
+	End    segment.LSN `json:"end_lsn"`
+	Chunks int         `json:"chunks"` // of segments that are not complete
 }
 
 // Range is a run of segments without a hole.

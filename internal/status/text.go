@@ -123,13 +123,17 @@ func (t *texter) timelines(r *Report) {
 	if len(r.Timelines) == 0 {
 		return
 	}
-	t.table("TIMELINE", "PARENT", "FORK", "HISTORY", "SEGMENTS", "VERIFIED", "PARTIALS", "FIRST COMMIT", "LAST COMMIT")
+	t.table("TIMELINE", "PARENT", "FORK", "HISTORY", "SEGMENTS", "VERIFIED", "PARTIALS", "TAIL UP TO", "FIRST COMMIT", "LAST COMMIT")
 	for _, l := range r.Timelines {
 		parent := ""
 		if l.Parent != 0 {
 			parent = strconv.FormatUint(uint64(l.Parent), 10)
 		}
-		t.line(l.Timeline, parent, l.Fork, l.History, l.Segments.Total, l.Segments.Verified, l.Partials, l.FirstCommit, l.LastCommit)
+		tail := ""
+		if l.Tail != nil {
+			tail = l.Tail.End.String()
+		}
+		t.line(l.Timeline, parent, l.Fork, l.History, l.Segments.Total, l.Segments.Verified, l.Partials, tail, l.FirstCommit, l.LastCommit)
 	}
 }
 

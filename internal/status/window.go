@@ -38,6 +38,9 @@ func (g *gatherer) window() {
 		return
 	}
 	w := &Window{Timeline: g.report.Timeline, Start: g.size.Start(stretch.First), End: segment.Name{Number: stretch.Last}.End(g.size)}
+	if stretch.Last == g.line[len(g.line)-1].Last {
+		w.End = max(w.End, g.listing.TailEnd(segment.Name{Timeline: segment.TimelineID(w.Timeline), Number: stretch.Last + 1}))
+	}
 	for _, c := range g.commits { // oldest first, as timelines on a line are
 		if c.name.Number < stretch.First || c.name.Number > stretch.Last {
 			continue
