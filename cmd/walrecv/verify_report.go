@@ -64,6 +64,9 @@ func verifySummary(r *verify.Report, took time.Duration) string {
 	if r.Partials > 0 {
 		fmt.Fprintf(&b, "%s, ", counted(int64(r.Partials), "partial"))
 	}
+	if r.Chunks > 0 {
+		fmt.Fprintf(&b, "%s of the tail, ", counted(int64(r.Chunks), "piece"))
+	}
 	read := int64(0)
 	for _, t := range r.Timelines {
 		if t.Read {
@@ -105,6 +108,7 @@ type verifyJSON struct {
 	Timelines []timelineJSON `json:"timelines"`
 	Segments  int            `json:"segments"`
 	Partials  int            `json:"partials"`
+	Chunks    int            `json:"chunks"`
 	Bytes     int64          `json:"bytes"`
 	Records   int64          `json:"records"`
 	Unchecked int64          `json:"unchecked_bytes"`
@@ -122,6 +126,7 @@ type timelineJSON struct {
 	End      segment.LSN `json:"end_lsn,omitzero"`
 	Segments uint64      `json:"segments"`
 	Partials int         `json:"partials"`
+	Tail     segment.LSN `json:"tail_end_lsn,omitzero"`
 }
 
 type findingJSON struct {
@@ -138,14 +143,14 @@ func writeVerifyJSON(w io.Writer, location storage.Location, r *verify.Report, t
 	doc := verifyJSON{
 		Archive: location.String(), SystemID: strconv.FormatUint(r.SystemID, 10), Size: int64(r.SegmentSize), Major: r.Major,
 		Sound: r.Sound(), Complete: r.Complete(), Deep: r.Deep, Since: r.Since,
-		Timelines: []timelineJSON{}, Segments: r.Segments, Partials: r.Partials,
+		Timelines: []timelineJSON{}, Segments: r.Segments, Partials: r.Partials, Chunks: r.Chunks,
 		Bytes: r.Bytes, Records: r.Records, Unchecked: r.Unchecked, Seconds: took.Seconds(),
 		Findings: findingsJSON(r.Findings), Unread: findingsJSON(r.Unread), Notices: findingsJSON(r.Notices),
 	}
 	for _, t := range r.Timelines {
 		doc.Timelines = append(doc.Timelines, timelineJSON{
 			Timeline: uint32(t.ID), Parent: uint32(t.Parent), Fork: t.Fork, Start: t.Start, End: t.End,
-			Segments: t.Segments, Partials: t.Partials,
+			Segments: t.Segments, Partials: t.Partials, Tail: t.Tail,
 		})
 	}
 	enc := json.NewEncoder(w)

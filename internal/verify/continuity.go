@@ -32,6 +32,7 @@ func (v *Verifier) continuity(s *survey) {
 	}
 	v.losses(s)
 	v.indexed(s)
+	v.leftovers(s)
 	v.strange(&s.strangers)
 }
 

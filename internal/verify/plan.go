@@ -16,15 +16,21 @@ const (
 )
 
 // stretch is a run of segments of one timeline that one worker reads in order,
-// or a partial.
+// or what there is of one that is not complete.
 type stretch struct {
 	timeline    segment.TimelineID
 	first, last uint64
 	partial     *archive.Partial // then first and last are its number
+	chunks      []archive.Chunk  // the same
 }
 
 // bytes is how many plain bytes are to be read.
-func (t stretch) bytes(size segment.Size) int64 { return int64(t.last-t.first+1) * int64(size) }
+func (t stretch) bytes(size segment.Size) int64 {
+	if len(t.chunks) > 0 {
+		return tailBytes(t.chunks)
+	}
+	return int64(t.last-t.first+1) * int64(size)
+}
 
 // plan cuts into stretches what is to be read.
 func (v *Verifier) plan(s *survey) []stretch {
@@ -51,6 +57,13 @@ func (v *Verifier) plan(s *survey) []stretch {
 	for _, p := range s.strangers.partials {
 		if n := p.Name.Number; n >= since {
 			todo = append(todo, stretch{timeline: p.Name.Timeline, first: n, last: n, partial: &p})
+		}
+	}
+	for _, t := range s.listing.Timelines() {
+		for _, n := range s.listing.Tails(t) {
+			if n.Number >= since {
+				todo = append(todo, stretch{timeline: t, first: n.Number, last: n.Number, chunks: s.listing.Chunks(n)})
+			}
 		}
 	}
 	return todo

@@ -20,7 +20,8 @@ type Report struct {
 
 	Segments int   // complete ones that were read
 	Partials int   // that were read
-	Bytes    int64 // plain bytes of both
+	Chunks   int   // pieces of the tail that were read
+	Bytes    int64 // plain bytes of all
 	Records  int64 // that are sound; Deep only
 	// Unchecked is how many bytes are parts of records that could not be checked,
 	// because the other parts are not there or are damaged; Deep only.
@@ -45,7 +46,8 @@ type Timeline struct {
 	Start, End segment.LSN        // of its complete segments, 0 if there are none
 	Segments   uint64             // complete ones
 	Partials   int
-	Read       bool // something of it was read
+	Tail       segment.LSN // where its tail ends, 0 if there is none
+	Read       bool        // something of it was read
 }
 
 // Kind says what a finding is about.
@@ -61,6 +63,7 @@ const (
 	KindRecord     Kind = "record"     // a page or a record is damaged
 	KindUnchecked  Kind = "unchecked"  // records could not be checked for no reason that is known
 	KindPartial    Kind = "partial"    // a partial ends before the next timeline begins
+	KindTail       Kind = "tail"       // pieces of the tail differ, or one is missing between others
 	KindEncrypted  Kind = "encrypted"  // an object is encrypted and cannot be read
 	KindGone       Kind = "gone"       // an object vanished while the archive was verified
 	KindMarked     Kind = "marked"     // the receiver saw damage when it streamed the segment
@@ -70,6 +73,7 @@ const (
 	KindArriving Kind = "arriving" // segments or a history are missing that can be on their way
 	KindRemoved  Kind = "removed"  // segments are missing that are older than all others
 	KindIndex    Kind = "index"    // the index cannot be used
+	KindLeftover Kind = "leftover" // pieces of the tail whose segments are complete
 	KindForeign  Kind = "foreign"  // an object that this version does not know
 	KindReserved Kind = "reserved" // objects of this format that this version does not verify
 	KindMark     Kind = "mark"     // the receiver saw damage that is not there, or of which more is known

@@ -14,14 +14,15 @@ import (
 // maxForeign is how many objects that are not known are named.
 const maxForeign = 100
 
-// reservedDirs are the directories of a cluster that format 1 has for the live
-// end of the log, base backups, and drills. Nothing in them is foreign.
-var reservedDirs = []string{"tail/", "backup/", "drills/"}
+// reservedDirs are the directories of a cluster that format 1 has for base backups
+// and drills. Nothing in them is foreign.
+var reservedDirs = []string{"backup/", "drills/"}
 
 // strangers is what a Listing does not tell of.
 type strangers struct {
 	partials  []archive.Partial // in the order of their keys
 	encrypted []archive.Object  // complete segments
+	chunks    int               // of all segments
 	reserved  map[string]int    // objects of this format that are not verified, by their directory
 	foreign   []string          // keys that are not known
 	more      int               // not named of them
@@ -64,6 +65,8 @@ func (s *strangers) add(key, dir string, size segment.Size) {
 		s.foreign = append(s.foreign, key)
 	case o.Kind == archive.KindHistory && o.Timeline == 1:
 		s.useless = append(s.useless, key)
+	case o.Kind == archive.KindTail:
+		s.chunks++
 	case o.Kind == archive.KindPartial:
 		s.partials = append(s.partials, archive.Partial{Name: name, Digest: o.Digest, Encrypted: o.Encrypted})
 	case o.Kind == archive.KindSegment && o.Encrypted:

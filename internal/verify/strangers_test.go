@@ -45,7 +45,6 @@ func TestReservedObjects(t *testing.T) {
 	r, sound := sample(t)
 	system := fmt.Sprint(r.id.SystemID)
 	for dir, keys := range map[string][]string{
-		"tail/":   {r.on(5)[0].Format(mib) + "/00000000-00010000.zst", r.on(5)[0].Format(mib) + "/00010000-00010400.zst.age"},
 		"backup/": {"20260131T120000F/start.json", "20260131T120000F/backup.json"},
 		"drills/": {"20260131T120000Z.json"},
 	} {

@@ -106,7 +106,7 @@ func (v *Verifier) histories(ctx context.Context, l *archive.Listing, unread map
 
 // holds tells whether the archive has a segment, complete or not.
 func (s *survey) holds(n segment.Name) bool {
-	return s.listing.Has(n) || len(s.listing.Partials(n)) > 0
+	return s.listing.Has(n) || len(s.listing.Partials(n))+len(s.listing.Chunks(n)) > 0
 }
 
 // history is what is known of the descent of a timeline.
@@ -115,6 +115,20 @@ func (s *survey) history(t segment.TimelineID) segment.History {
 		return b.History
 	}
 	return segment.History{Timeline: t}
+}
+
+// tailEnd is where the tail of a timeline ends that can be recovered to, 0 if there
+// is none.
+func tailEnd(l *archive.Listing, b archive.Branch) segment.LSN {
+	tails := l.Tails(b.Timeline)
+	if len(tails) == 0 {
+		return 0
+	}
+	from := tails[0]
+	if n := len(b.Ranges); n > 0 {
+		from = segment.Name{Timeline: b.Timeline, Number: b.Ranges[n-1].Last + 1}
+	}
+	return l.TailEnd(from)
 }
 
 // timelines sums up what the archive holds.
@@ -133,6 +147,7 @@ func (s *survey) timelines(size segment.Size) []Timeline {
 			t.Start = size.Start(b.Ranges[0].First)
 			t.End = segment.Name{Number: b.Ranges[n-1].Last}.End(size)
 		}
+		t.Tail = tailEnd(s.listing, b)
 		list = append(list, t)
 	}
 	return list

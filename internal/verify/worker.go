@@ -34,6 +34,10 @@ func (w *worker) stretch(ctx context.Context, t stretch) {
 		w.partial(ctx, *t.partial, h, f)
 		return
 	}
+	if len(t.chunks) > 0 {
+		w.tail(ctx, segment.Name{Timeline: t.timeline, Number: t.first}, h, f)
+		return
+	}
 	for number := t.first; ctx.Err() == nil; number++ {
 		w.segment(ctx, segment.Name{Timeline: t.timeline, Number: number}, h, f)
 		if number == t.last {
