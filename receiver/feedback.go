@@ -22,9 +22,11 @@ const pausedInterval = 250 * time.Millisecond
 // neither a slow disk holds up an answer nor a slow network a sync.
 //
 // Positions: received and written are the same here, since a message is written
-// before the next is read. flushed moves only by the result of a sync.
+// before the next is read. durable moves only by the result of a sync, and flushed,
+// which the server is told, follows it, at once or when the Acknowledger says so.
 type feedback struct {
 	sink     Sink
+	ack      Acknowledger // nil: what is durable is acknowledged
 	send     func(write, flush segment.LSN, reply bool) error
 	fail     func() // wakes the reader after the first error
 	synced   func(flushed segment.LSN, took time.Duration)
@@ -40,6 +42,7 @@ type feedback struct {
 
 	mu      sync.Mutex
 	written segment.LSN
+	durable segment.LSN
 	flushed segment.LSN
 	told    segment.LSN // the flush position sent last
 	alive   bool        // the server streams; no flush position is sent before
@@ -58,16 +61,21 @@ type feedback struct {
 // revive a slot that it has invalidated, so that the loss could not be seen there.
 func startFeedback(s *stream, at segment.LSN) *feedback {
 	f := &feedback{
-		sink: s.sink, send: s.sendStatus, fail: s.deadline.expire,
+		sink: s.sink, ack: s.o.Acknowledger, send: s.sendStatus, fail: s.deadline.expire,
 		synced: s.synced, interval: s.o.StatusInterval,
 		dirty: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		broken:  make(chan struct{}),
-		written: at, flushed: at, asked: true, askedAt: at,
+		written: at, durable: at, asked: true, askedAt: at,
 		ping: true, // an idle server says nothing by itself for half a minute
 	}
 	if !s.o.Synchronous {
 		f.lazy = s.o.FlushInterval
+	}
+	if f.ack == nil {
+		f.flushed = at
+	} else {
+		f.ack.Begin(segment.Position{Timeline: s.timeline, LSN: at}, f.acknowledged)
 	}
 	f.wg.Add(2)
 	go f.syncLoop()
@@ -119,13 +127,64 @@ func (f *feedback) replyAsked() {
 		f.asked, f.askedSince = true, time.Now()
 	}
 	f.askedAt = f.written
-	behind := f.flushed < f.written
+	durable, behind := f.durable, f.durable < f.written
 	f.mu.Unlock()
-	if behind {
+	switch {
+	case behind:
 		notify(f.urgent)
 		notify(f.dirty)
+	case f.ack != nil:
+		f.ack.Synced(durable, true)
 	}
 	notify(f.kick)
+}
+
+// isDurable notes what a sync has made durable.
+func (f *feedback) isDurable(to segment.LSN) {
+	f.mu.Lock()
+	f.durable = to
+	awaited := f.lazy == 0 || f.asked
+	if f.ack == nil {
+		f.flushed = to
+	}
+	f.mu.Unlock()
+	if f.ack != nil {
+		f.ack.Synced(to, awaited)
+	}
+	notify(f.kick)
+}
+
+// acknowledged notes what may be acknowledged of what is durable.
+func (f *feedback) acknowledged(to segment.LSN) {
+	f.mu.Lock()
+	f.flushed = max(f.flushed, min(to, f.durable))
+	f.mu.Unlock()
+	notify(f.kick)
+}
+
+// farewell is what the server is told at last, after both goroutines have ended and
+// everything before a position was synced. It waits a while until all of that may be
+// acknowledged.
+func (f *feedback) farewell(durable segment.LSN, patience time.Duration) segment.LSN {
+	f.mu.Lock()
+	f.asked = true
+	f.mu.Unlock()
+	f.isDurable(durable)
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for late := false; ; {
+		f.mu.Lock()
+		flushed := f.flushed
+		f.mu.Unlock()
+		if flushed >= durable || late {
+			return flushed
+		}
+		select {
+		case <-f.kick:
+		case <-timer.C:
+			late = true
+		}
+	}
 }
 
 // streams says that the server has sent something, so that it has the WAL.
@@ -179,10 +238,7 @@ func (f *feedback) syncLoop() {
 			return
 		}
 		f.synced(flushed, time.Since(began))
-		f.mu.Lock()
-		f.flushed = flushed
-		f.mu.Unlock()
-		notify(f.kick)
+		f.isDurable(flushed)
 	}
 }
 

@@ -72,6 +72,22 @@ type Keeper interface {
 	Open(at segment.Position) (Sink, error)
 }
 
+// Acknowledger is told what the Sinks have made durable, and says how much of it the
+// server may be told is flushed.
+type Acknowledger interface {
+	// Begin says that a stream begins, at the start of a segment; what was told of
+	// the one before does not count any more. From then on acknowledge is called with
+	// positions up to which this stream may be acknowledged, in any order, by any
+	// goroutine, also during Begin. It does not block. Nothing beyond what is synced
+	// is acknowledged, whatever it is called with, and nothing before the first call.
+	Begin(at segment.Position, acknowledge func(to segment.LSN))
+
+	// Synced says that everything of the stream before a position is durable. awaited
+	// says that the server, or somebody behind it, waits until that is acknowledged.
+	// It is called by several goroutines, and must not block.
+	Synced(to segment.LSN, awaited bool)
+}
+
 // Options say what to stream and how.
 type Options struct {
 	Conn       *ConnConfig
@@ -93,6 +109,9 @@ type Options struct {
 	NoLoop       bool        // end at the first disconnect
 	AcceptBranch bool        // follow a server that segment.CheckBranch refuses
 	AcceptGap    bool        // record WAL that is gone as a gap, and go on behind it
+
+	// Acknowledger decides what is acknowledged of what is synced; nil: all of it.
+	Acknowledger Acknowledger
 
 	// OnSync is told how long each sync of the Sink took. It is called by the
 	// goroutine that syncs, and must not block. nil: nobody wants to know.

@@ -75,9 +75,11 @@ func (s *stream) afterFailure(err error) error {
 	if isFinal(err) {
 		return err
 	}
-	if _, failure := s.sink.Sync(); failure != nil {
+	flushed, failure := s.sink.Sync()
+	if failure != nil {
 		return local(failure)
 	}
+	s.feedback.isDurable(flushed)
 	return err
 }
 
@@ -266,10 +268,12 @@ func (s *stream) finish() error {
 	if err != nil {
 		return local(err)
 	}
+	until := time.Now().Add(finishTimeout)
+	flushed = s.feedback.farewell(flushed, finishTimeout/2)
 	if s.live != nil {
 		flushed = 0 // see startFeedback
 	}
-	s.deadline.settle(finishTimeout)
+	s.deadline.settle(time.Until(until))
 	if s.sendStatus(s.pos, flushed, false) == nil && s.sendCopyDone() == nil {
 		_, _ = s.drain()
 	}

@@ -10,18 +10,20 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/compress"
 	"github.com/walrecv/walrecv/segment"
 )
 
-// archiving hands sealed segments to the archive.
+// archiving hands sealed segments to the archive, and the tail.
 type archiving struct {
 	keeper     *archiveKeeper
 	identified <-chan struct{} // closed when the spool is in order
 	options    archive.UploaderOptions
-	sweeper    sweeper // nil: writers that crash leave nothing
+	tail       *archive.Tail // nil: none
+	sweeper    sweeper       // nil: writers that crash leave nothing
 	log        *slog.Logger
 
 	asked    atomic.Pointer[time.Time] // when the archive was asked first; nil before
@@ -41,7 +43,14 @@ func (b *archiving) run(ctx context.Context) error {
 		return err
 	}
 	go b.tidy(ctx) // not waited for: the archive may hang
-	return b.begin(a).Run(ctx)
+	u := b.begin(a)
+	if b.tail == nil {
+		return u.Run(ctx)
+	}
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return u.Run(ctx) })
+	both.Go(func() error { return b.tail.Run(ctx, a, u) })
+	return both.Wait()
 }
 
 func (b *archiving) begin(a *archive.Archive) *archive.Uploader {
@@ -107,7 +116,10 @@ func (b *archiving) drain(ctx context.Context) error {
 		}
 		u = b.begin(a)
 	}
-	return u.Drain(ctx)
+	if b.tail == nil {
+		return u.Drain(ctx)
+	}
+	return b.tail.Drain(ctx, b.keeper.archive.Load(), u)
 }
 
 func (b *archiving) nudge() {

@@ -33,6 +33,8 @@ func samples(t *testing.T, f *pflag.Flag) [3]string {
 	switch f.Name {
 	case "archive":
 		return [3]string{"/a", "/b", "/c"}
+	case "ack":
+		return [3]string{"archive", "flush", "archive"}
 	case "tail":
 		return [3]string{"never", "auto", "never"}
 	}

@@ -182,10 +182,19 @@ func (w *watch) addArchive(s *monitor.State, p receiver.Progress, u *archive.Upl
 		return
 	}
 	s.ArchiveReached = true
-	if at, ok := u.Archived(); ok {
+	at, ok := u.Archived()
+	s.OldestUnarchived, _ = u.Oldest()
+	if tail := w.archiving.tail; tail != nil {
+		if end, known := tail.Archived(); known {
+			at, ok = end, true
+		}
+		if oldest, late := tail.Oldest(); late && (s.OldestUnarchived.IsZero() || oldest.Before(s.OldestUnarchived)) {
+			s.OldestUnarchived = oldest
+		}
+	}
+	if ok {
 		s.Archived = w.onTimeline(p, at)
 	}
-	s.OldestUnarchived, _ = u.Oldest()
 }
 
 // onTimeline is the position of something sealed as one of the timeline that is

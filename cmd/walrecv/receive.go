@@ -74,16 +74,34 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 		return err
 	}
 	defer spool.Close()
-	keeper, beside := c.keep(spool, store, w, log)
-	r := receiver.New(c.receiverOptions(conn, w), w.noting(keeper, spool), log)
+	tail := c.newTail(spool, w, log)
+	keeper, beside := c.keep(spool, store, tail, w, log)
+	o := c.receiverOptions(conn, w)
+	if tail != nil {
+		o.Acknowledger = tail
+	}
+	r := receiver.New(o, w.noting(keeper, spool), log)
 	bg = beside(r)
 	defer w.serve(r, spool, bg)()
 	return receive(ctx, r, bg, c.endpos != 0, log)
 }
 
+// newTail prepares what archives unfinished segments; nil if nothing is to.
+func (c *receiveConfig) newTail(spool *segment.Spool, w *watch, log *slog.Logger) *archive.Tail {
+	if !c.archive.given() || c.tailInterval == 0 {
+		return nil
+	}
+	return archive.NewTail(spool, archive.TailOptions{
+		Interval:    time.Duration(c.tailInterval),
+		Acknowledge: c.ack == ackArchive,
+		Workers:     c.uploadWorkers,
+		OnUpload:    w.onUpload(),
+	}, log)
+}
+
 // keep chooses where WAL is kept, and what becomes of it there, beside a receiver
 // that knows what stands in it.
-func (c *receiveConfig) keep(spool *segment.Spool, store storage.Store, w *watch, log *slog.Logger) (heldKeeper, func(archive.Summaries) background) {
+func (c *receiveConfig) keep(spool *segment.Spool, store storage.Store, tail *archive.Tail, w *watch, log *slog.Logger) (heldKeeper, func(archive.Summaries) background) {
 	identified := make(chan struct{})
 	base := spoolKeeper{Spool: spool, log: log, identified: func() { close(identified) }}
 	switch {
@@ -95,8 +113,8 @@ func (c *receiveConfig) keep(spool *segment.Spool, store storage.Store, w *watch
 		dir, _ := store.(sweeper)
 		return k, func(known archive.Summaries) background {
 			return &archiving{
-				keeper: k, identified: identified, sweeper: dir, log: log,
-				options: archive.UploaderOptions{Workers: c.uploadWorkers, Summaries: known, OnUpload: w.onUpload()},
+				keeper: k, identified: identified, sweeper: dir, tail: tail, log: log,
+				options: archive.UploaderOptions{Workers: c.uploadWorkers, Summaries: known, Tail: tail, OnUpload: w.onUpload()},
 			}
 		}
 	case c.compress.method != codec.None:

@@ -14,6 +14,12 @@ import (
 	"github.com/walrecv/walrecv/storage"
 )
 
+// What is acknowledged.
+const (
+	ackFlush   = "flush"
+	ackArchive = "archive"
+)
+
 // receiveConfig is all that "walrecv receive" was told.
 type receiveConfig struct {
 	conn    connOptions
@@ -25,6 +31,8 @@ type receiveConfig struct {
 	compress       compression
 	statusInterval units.Duration // 0: only on request and when flushed moves
 	flushInterval  units.Duration
+	ack            string         // ackFlush or ackArchive
+	tailInterval   units.Duration // 0: no tail
 	uploadWorkers  int
 	spoolMax       units.Size
 	listen         string // address of metrics and health; empty: none
@@ -72,6 +80,8 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	c.compress = compression{method: codec.None}
 	c.statusInterval = units.Duration(10 * time.Second)
 	c.flushInterval = units.Duration(200 * time.Millisecond)
+	c.ack = ackFlush
+	c.tailInterval = units.Duration(time.Second)
 	c.uploadWorkers = 4
 	c.spoolMax = 10 << 30
 	c.readyLag = units.Duration(time.Minute)
@@ -93,6 +103,10 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	boolVar(fs, &c.dropSlot, "drop-slot", "", "drop the replication slot (for the slot's name see --slot), then exit")
 
 	addArchiveOptions(fs, &c.archive)
+	fs.Var(choiceValue(&c.ack, ackFlush, ackArchive), "ack",
+		"acknowledge what is synced here or what the archive holds: `WHAT` is flush or archive")
+	fs.Var(rangeValue(&c.tailInterval, 0, 24*time.Hour), "tail-interval",
+		"archive what was received of unfinished segments every `D`; 0 for never")
 	boolVar(fs, &c.ensureSlot, "ensure-slot", "", "create the slot if it is missing, reserving WAL, then stream")
 	fs.Var(rangeValue(&c.flushInterval, time.Millisecond, time.Hour), "flush-interval",
 		"leave received WAL unsynced for at most `D` without --synchronous")
@@ -128,6 +142,10 @@ func (c *receiveConfig) check() error {
 		return usageError("cannot use --ensure-slot together with --create-slot or --drop-slot")
 	case c.ensureSlot && c.slot == "":
 		return usageError("--ensure-slot needs a slot to be specified using --slot")
+	case c.ack == ackArchive && !c.archive.given():
+		return usageError("--ack=archive needs an archive to be specified using --archive")
+	case c.ack == ackArchive && c.tailInterval == 0:
+		return usageError("cannot use --ack=archive together with --tail-interval=0: it acknowledges what the tail has")
 	case c.archive.given() && c.compress.method != codec.None:
 		return usageError("cannot use --compress together with --archive: an archive is always zstd")
 	}

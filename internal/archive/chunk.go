@@ -51,21 +51,15 @@ func (a *Archive) OpenChunk(ctx context.Context, c Chunk) (io.ReadCloser, error)
 	return a.open(ctx, a.chunkObject(c), c.To-c.From)
 }
 
-// putChunk archives a piece of a segment; open opens its plain bytes. nil and
-// errors are as with PutSegment, but that nothing looks at what the bytes are: they
-// need not begin with a page. It is encrypted if the archive says so, whatever c says.
-func (a *Archive) putChunk(ctx context.Context, scratch *Scratch, c Chunk, open Opener) error {
+// prepareChunk makes the object of a chunk; open opens its plain bytes. Nothing
+// looks at what they are: they need not begin with a page. It is encrypted if the
+// archive says so, whatever c says.
+func (a *Archive) prepareChunk(ctx context.Context, scratch *Scratch, c Chunk, open Opener) (*prepared, error) {
 	base := strings.ReplaceAll(strings.TrimPrefix(a.chunkKey(c), systemDir(a.id.SystemID)), "/", ".")
-	p, err := scratch.prepareSmall(ctx, base, a.making(c.To-c.From, func() (content, error) {
+	return scratch.prepareSmall(ctx, base, a.making(c.To-c.From, func() (content, error) {
 		plain, err := open()
 		return content{ReadCloser: plain}, err
 	}))
-	if err != nil {
-		return err
-	}
-	defer p.remove()
-	_, err = a.put(ctx, a.chunkObject(c), p)
-	return err
 }
 
 func (a *Archive) chunkKey(c Chunk) string { return a.chunkObject(c).Key() }

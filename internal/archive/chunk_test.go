@@ -17,6 +17,17 @@ import (
 	"github.com/walrecv/walrecv/storage/storagetest"
 )
 
+func putChunk(t *testing.T, a *Archive, scratch *Scratch, c Chunk, open Opener) error {
+	t.Helper()
+	p, err := a.prepareChunk(t.Context(), scratch, c, open)
+	if err != nil {
+		return err
+	}
+	defer p.remove()
+	_, err = a.put(t.Context(), a.chunkObject(c), p)
+	return err
+}
+
 func readChunk(t *testing.T, a *Archive, c Chunk) ([]byte, error) {
 	t.Helper()
 	r, err := a.OpenChunk(t.Context(), c)
@@ -35,7 +46,7 @@ func TestChunkRoundTrip(t *testing.T) {
 	chunks := []Chunk{{Name: n, From: 0, To: 1}, {Name: n, From: 0, To: 8192}, {Name: n, From: 5, To: int64(testSize)}, {Name: n, From: 0, To: int64(testSize)}}
 	for _, c := range chunks {
 		for range 2 { // the second one finds that it is there
-			if err := a.putChunk(t.Context(), scratch, c, opener(data[c.From:c.To])); err != nil {
+			if err := putChunk(t, a, scratch, c, opener(data[c.From:c.To])); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -50,7 +61,7 @@ func TestChunkRoundTrip(t *testing.T) {
 	mustPut(t, a, scratch, n, data)
 	store.Set(systemDir(testSystem)+"tail/000000020000000000000007/00000000-00200000.zst", nil) // beyond the segment
 	store.Set(systemDir(testSystem)+"tail/000000020000000000000007/later", nil)
-	if err := a.putChunk(t.Context(), scratch, Chunk{Name: name(2, 8), To: 3}, opener(data[:3])); err != nil {
+	if err := putChunk(t, a, scratch, Chunk{Name: name(2, 8), To: 3}, opener(data[:3])); err != nil {
 		t.Fatal(err)
 	}
 	got, err := a.Chunks(t.Context(), n)
@@ -84,16 +95,16 @@ func TestChunkErrors(t *testing.T) {
 	}
 	for what, plain := range map[string][]byte{"short": data[100:4999], "long": data[100:5001]} {
 		var local *LocalError
-		if err := a.putChunk(t.Context(), scratch, c, opener(plain)); !errors.As(err, &local) {
+		if err := putChunk(t, a, scratch, c, opener(plain)); !errors.As(err, &local) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if err := a.putChunk(t.Context(), scratch, c, opener(data[100:5000])); err != nil {
+	if err := putChunk(t, a, scratch, c, opener(data[100:5000])); err != nil {
 		t.Fatal(err)
 	}
 	other := wal(n, 128, 1)[100:5000]
 	var conflict *ConflictError
-	if err := a.putChunk(t.Context(), scratch, c, opener(other)); !errors.As(err, &conflict) || conflict.Ours != sha256.Sum256(other) {
+	if err := putChunk(t, a, scratch, c, opener(other)); !errors.As(err, &conflict) || conflict.Ours != sha256.Sum256(other) {
 		t.Errorf("other content: %v", err)
 	}
 	object, _ := store.Get(a.chunkKey(c))
@@ -140,7 +151,7 @@ func TestChunksInMemoryAndOnDisk(t *testing.T) {
 			seen = err == nil && len(entries) == 1
 		}}
 		a.store = probe
-		if err := a.putChunk(t.Context(), scratch, Chunk{Name: segment.Name{Timeline: 1}, To: size}, opener(make([]byte, size))); err != nil {
+		if err := putChunk(t, a, scratch, Chunk{Name: segment.Name{Timeline: 1}, To: size}, opener(make([]byte, size))); err != nil {
 			t.Fatal(err)
 		}
 		if seen != onDisk {

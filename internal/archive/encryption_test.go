@@ -393,12 +393,12 @@ func TestEncryptedChunks(t *testing.T) {
 	data := wal(n, 100, 0)
 	c := Chunk{Name: n, From: 5, To: 9000}
 	for range 2 {
-		if err := writer.putChunk(t.Context(), scratch, c, opener(data[c.From:c.To])); err != nil {
+		if err := putChunk(t, writer, scratch, c, opener(data[c.From:c.To])); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var conflict *ConflictError
-	if err := writer.putChunk(t.Context(), scratch, c, opener(data[c.From+1:c.To+1])); !errors.As(err, &conflict) {
+	if err := putChunk(t, writer, scratch, c, opener(data[c.From+1:c.To+1])); !errors.As(err, &conflict) {
 		t.Error(err)
 	}
 	chunks, err := reader.Chunks(t.Context(), n)

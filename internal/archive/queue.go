@@ -13,6 +13,7 @@ import (
 type Spool interface {
 	FS() vfs.FS
 	Dir() string
+	Size() segment.Size // of its segments
 
 	// View calls see with what the directory holds, while no segment gets its name.
 	View(see func(segment.Listing)) error

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/walrecv/walrecv/internal/codec"
 	"github.com/walrecv/walrecv/segment"
@@ -181,6 +182,42 @@ func TestPartialOfANewerTimelineThanTheGap(t *testing.T) {
 	for timeline, want := range map[segment.TimelineID]bool{1: true, 2: true, 3: false} {
 		if got := inGap(l, name(timeline, 3), testSize); got != want {
 			t.Errorf("timeline %d: %v", timeline, got)
+		}
+	}
+}
+
+// A stream is acknowledged only after a look at the spool that is later than its
+// beginning, and if all that is older was archived since.
+func TestClear(t *testing.T) {
+	at := segment.Position{Timeline: 2, LSN: 4 * segment.LSN(testSize)}
+	history := item{kind: itemHistory, name: segment.Name{Timeline: 2}, bases: []string{"00000002.history"}}
+	partial := item{kind: itemPartial, name: name(1, 9), bases: []string{"x.partial"}}
+	older := item{kind: itemSealed, name: name(2, 3), bases: []string{"x"}}
+	for what, c := range map[string]struct {
+		items []item
+		clear bool
+	}{
+		"nothing":                        {nil, true},
+		"its history":                    {[]item{history}, false},
+		"the partial of the parent":      {[]item{partial}, false},
+		"a segment before it":            {[]item{older}, false},
+		"a segment of the parent":        {[]item{{kind: itemSealed, name: name(1, 9), bases: []string{"x"}}}, false},
+		"its own segments and later":     {[]item{{kind: itemSealed, name: name(2, 4), bases: []string{"x"}}}, true},
+		"of a timeline that comes later": {[]item{{kind: itemHistory, name: segment.Name{Timeline: 3}, bases: []string{"x"}}}, true},
+	} {
+		var w waiting
+		w.seen(c.items, time.Now(), 7)
+		if w.clear(7, at, testSize) {
+			t.Errorf("%s: clear after a look that began before", what)
+		}
+		if got := w.clear(6, at, testSize); got != c.clear {
+			t.Errorf("%s waits: clear: %t", what, got)
+		}
+		for _, i := range c.items {
+			w.over(i)
+		}
+		if !w.clear(6, at, testSize) {
+			t.Errorf("%s: not clear after it was archived", what)
 		}
 	}
 }

@@ -33,6 +33,7 @@ type Uploader struct {
 	log       *slog.Logger
 	workers   int
 	summaries Summaries
+	tail      *Tail
 	onUpload  func(kind string, took time.Duration, err error)
 	wake      chan struct{}
 	outage    outage
@@ -41,6 +42,7 @@ type Uploader struct {
 
 	archived atomic.Pointer[segment.Position]
 	waiting  waiting
+	looks    atomic.Uint64 // at the spool, begun
 
 	// Owned by the one goroutine in Run or Drain.
 	done      map[itemID]archived // and still in the spool
@@ -60,6 +62,9 @@ type Summaries interface {
 type UploaderOptions struct {
 	Workers   int       // uploads in flight, 0 for DefaultWorkers
 	Summaries Summaries // nil: every segment is read while it is compressed
+
+	// Tail is told what is archived; nil: nobody wants to know.
+	Tail *Tail
 
 	// OnUpload is told of every try: "segment", "partial", "history", "gap", "mark"
 	// or "index", how long it took, and nil if it worked. It may be nil. It is
@@ -83,6 +88,7 @@ func NewUploader(a *Archive, spool Spool, o UploaderOptions, log *slog.Logger) *
 		log:       log,
 		workers:   o.Workers,
 		summaries: o.Summaries,
+		tail:      o.Tail,
 		onUpload:  o.OnUpload,
 		wake:      make(chan struct{}, 1),
 		outage:    outage{log: log},

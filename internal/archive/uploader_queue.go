@@ -29,11 +29,13 @@ type archived struct {
 // either not archived or perhaps replaced since, and removes what can go: nothing
 // can take the name of a file between the look at it and its removal.
 func (u *Uploader) scan(flight []job) (queue []item, err error) {
-	err = u.spool.View(func(l segment.Listing) { queue = u.look(l, flight) })
+	look := u.looks.Add(1)
+	err = u.spool.View(func(l segment.Listing) { queue = u.look(l, flight, look) })
+	u.tail.nudge()
 	return queue, err
 }
 
-func (u *Uploader) look(l segment.Listing, flight []job) []item {
+func (u *Uploader) look(l segment.Listing, flight []job, look uint64) []item {
 	items := plan(l, u.archive.id.SegmentSize)
 	keep := keepers(items)
 	done := map[itemID]archived{}
@@ -58,7 +60,7 @@ func (u *Uploader) look(l segment.Listing, flight []job) []item {
 	}
 	u.done = done // so that it does not grow for ever
 	u.removable = 0
-	u.waiting.seen(left, time.Now())
+	u.waiting.seen(left, time.Now(), look)
 	return queue
 }
 
@@ -68,8 +70,10 @@ func (u *Uploader) settle(i item, o outcome) {
 	u.done[i.id()] = archived{o.digest, i.file}
 	u.waiting.over(i)
 	if i.kind != itemSealed {
+		u.tail.nudge()
 		return
 	}
+	u.tail.settled(i.name)
 	u.removable++
 	if i.archived == nil {
 		u.indexer.archived(i.name, o.made)
@@ -106,12 +110,14 @@ func (u *Uploader) remove(i item) {
 type waiting struct {
 	mu    sync.Mutex
 	since map[itemID]time.Time
+	look  uint64 // the look at the spool that it is from
 }
 
-// seen says what is waiting.
-func (w *waiting) seen(items []item, now time.Time) {
+// seen says what is waiting, as a look at the spool has found.
+func (w *waiting) seen(items []item, now time.Time, look uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.look = look
 	since := make(map[itemID]time.Time, len(items))
 	for _, i := range items {
 		since[i.id()] = now
@@ -127,6 +133,24 @@ func (w *waiting) over(i item) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.since, i.id())
+}
+
+// clear tells whether nothing waits that is to be archived before a stream that
+// begins at the start of a segment, after a look at the spool that is later than
+// another one.
+func (w *waiting) clear(after uint64, at segment.Position, size segment.Size) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.look <= after {
+		return false
+	}
+	first := item{kind: itemSealed, name: segment.Name{Timeline: at.Timeline, Number: size.Number(at.LSN)}, bases: []string{""}}
+	for id := range w.since {
+		if (item{kind: id.kind, name: id.name, bases: []string{""}}).order(first) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // count is how many things wait.
