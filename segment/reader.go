@@ -198,6 +198,13 @@ func (r *Reader) Open() (from LSN, ok bool) {
 	}
 }
 
+// Lost tells whether the Reader has met with a fault and has not found a page since
+// with which the log could go on. At the end of a segment it says that the log does
+// not reach that end: from [Reader.End] on there is nothing of it, or it was
+// destroyed, which the bytes cannot tell apart. Within a record that goes on in the
+// next segment nothing is noticed; a server sends no piece that ends there.
+func (r *Reader) Lost() bool { return r.mode == modeLost && r.faultTold }
+
 // Position is the position after the last byte that was read.
 func (r *Reader) Position() LSN { return r.pos }
 

@@ -258,3 +258,40 @@ func TestReaderDescribesTransactions(t *testing.T) {
 		}
 	}
 }
+
+// TestReaderIsLost cuts a log off in different places: it does not reach the end of
+// its segment then, unless a switch ends it. Damage in the middle is gone past.
+func TestReaderIsLost(t *testing.T) {
+	const size = 1 << 20
+	whole := newWAL(size, 8192, testStart)
+	whole.fillSegment(64)
+	whole.record(rmHeap, 0, 1, filler(500)) // goes on in the next segment
+	lost := func(data []byte) bool {
+		r := newReader(t, whole.options(), &events{t: t})
+		r.Feed(whole.start, data[:size])
+		return r.Lost()
+	}
+	if lost(whole.data) {
+		t.Error("a whole segment")
+	}
+	for _, end := range []int{40, 64, 8192, 8192 + 24, 300_000, size - 8192, size - 72, size - 64} {
+		data := slices.Clone(whole.data[:size])
+		clear(data[end:])
+		if !lost(data) {
+			t.Errorf("cut off at %d", end)
+		}
+	}
+	for _, at := range []int{100, 8192, 300_000, size - 8192} {
+		data := slices.Clone(whole.data[:size])
+		data[at] ^= 0x40
+		if got := lost(data); got != (at == size-8192) {
+			t.Errorf("damaged at %d: %v", at, got)
+		}
+	}
+	switched := newWAL(size, 8192, testStart)
+	switched.fill(64)
+	switched.switchSegment()
+	if lost(switched.data) {
+		t.Error("a segment that ends with a switch")
+	}
+}

@@ -18,8 +18,11 @@ import (
 )
 
 func main() {
-	if isRestore(os.Args[1:]) {
+	switch serverCommand(os.Args[1:]) {
+	case restoreName:
 		guardRestore()
+	case pushName:
+		guardServerCommand()
 	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
@@ -33,15 +36,16 @@ type app struct {
 
 	receive func(context.Context, receiveConfig, *slog.Logger) error
 	restore func(context.Context, restoreConfig, io.Writer) error
+	push    func(context.Context, pushConfig, io.Writer) error
 
-	restored bool // restore was called: its nil means delivered
+	worked bool // restore or push was called: its nil means done
 }
 
 // run is the program without the process: it executes one command line and
 // returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	a := &app{environ: environ, stdout: stdout, stderr: stderr}
-	a.receive, a.restore = a.runReceive, a.runRestore
+	a.receive, a.restore, a.push = a.runReceive, a.runRestore, a.runPush
 	return a.run(ctx, args)
 }
 
@@ -49,14 +53,17 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root := a.newRoot()
 	root.SetArgs(append([]string{}, args...)) // never nil: that would mean os.Args
 	err := root.ExecuteContext(ctx)
-	if isRestore(args) {
-		if err == nil && !a.restored && !isRestoreHelp(args) {
-			err = usageError("nothing was restored; help is: walrecv restore --help")
-		}
-		report(a.stderr, err, false)
-		return restoreExitCode(err)
+	command := serverCommand(args)
+	if command != "" && err == nil && !a.worked && !isHelp(args) {
+		err = usageError("nothing was done; help is: walrecv %s --help", command)
 	}
-	report(a.stderr, err, true)
+	report(a.stderr, err, command == "")
+	switch command {
+	case restoreName:
+		return restoreExitCode(err)
+	case pushName:
+		return pushExitCode(err)
+	}
 	return exitCode(err)
 }
 

@@ -28,6 +28,7 @@ type outcome struct {
 	stdout, stderr string
 	receive        *receiveConfig // what the command was told; nil: it did not run
 	restore        *restoreConfig
+	push           *pushConfig
 }
 
 // walrecv executes a command line with commands that only note what they were
@@ -44,6 +45,10 @@ func walrecv(environ []string, args ...string) outcome {
 		o.restore = &c
 		return nil
 	}
+	a.push = func(_ context.Context, c pushConfig, _ io.Writer) error {
+		o.push = &c
+		return nil
+	}
 	o.code = a.run(context.Background(), args)
 	o.stdout, o.stderr = stdout.String(), stderr.String()
 	return o
@@ -56,6 +61,7 @@ func newTestApp(environ []string, stdout, stderr io.Writer) *app {
 		stderr:  stderr,
 		receive: func(context.Context, receiveConfig, *slog.Logger) error { return nil },
 		restore: func(context.Context, restoreConfig, io.Writer) error { return nil },
+		push:    func(context.Context, pushConfig, io.Writer) error { return nil },
 	}
 }
 

@@ -57,6 +57,16 @@ var testProcesses = map[string]func() int{
 		fmt.Println("ready")
 		return waitForParent()
 	},
+	"push": func() int {
+		guardServerCommand()
+		fmt.Println("ready")
+		return waitForParent()
+	},
+	"push that panics": func() int {
+		guardServerCommand()
+		go func() { panic("a goroutine panics") }()
+		return waitForParent()
+	},
 	"receive": func() int {
 		return receiveProcess(func(ctx context.Context) error {
 			<-ctx.Done()

@@ -115,12 +115,22 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	fs.Var(numberValue(&c.uploadWorkers, 1, 64), "upload-workers", "up to `N` uploads in flight")
 	boolVar(fs, &c.conn.primaryOnly, "primary-only", "", "refuse a server that is in recovery, and wait for a primary")
 	boolVar(fs, &c.acceptGap, "accept-gap", "", "record WAL that the server no longer has as a gap, and go on behind it")
-	boolVar(fs, &c.acceptBranch, "accept-branch", "", "archive a timeline that leaves its parent below what is archived of it")
-	boolVar(fs, &c.allowUnsafeStore, "allow-unsafe-store", "",
-		"use a store without conditional writes: two writers could overwrite each other")
+	addAcceptBranch(fs, &c.acceptBranch)
+	addUnsafeStore(fs, &c.allowUnsafeStore)
 	fs.Var(addressValue(&c.listen), "listen", "serve metrics, health and readiness on `ADDR`: HOST:PORT, or PORT on this host only")
 	fs.Var(rangeValue(&c.readyLag, time.Millisecond, 24*time.Hour), "ready-lag",
 		"ready as long as streaming and archiving are at most `D` behind")
+}
+
+// addAcceptBranch declares the option of who archives.
+func addAcceptBranch(fs *pflag.FlagSet, accept *bool) {
+	boolVar(fs, accept, "accept-branch", "", "archive a timeline that leaves its parent below what is archived of it")
+}
+
+// addUnsafeStore declares the option of who archives.
+func addUnsafeStore(fs *pflag.FlagSet, unsafe *bool) {
+	boolVar(fs, unsafe, "allow-unsafe-store", "",
+		"use a store without conditional writes: two writers could overwrite each other")
 }
 
 // check applies the rules between options: first pg_receivewal's, in its order,

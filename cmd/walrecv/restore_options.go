@@ -60,7 +60,7 @@ In postgresql.conf, with a guard for what a program cannot answer for itself:
 			if cfg.prefetchDir != "" && !filepath.IsAbs(cfg.prefetchDir) {
 				return usageError("--prefetch-dir must be absolute: the server runs this in its data directory")
 			}
-			a.restored = true
+			a.worked = true
 			return a.restore(cmd.Context(), cfg, a.stderr)
 		}),
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,13 +121,20 @@ func TestRestoreAnswers(t *testing.T) {
 	}
 }
 
-func TestIsRestore(t *testing.T) {
-	for line, want := range map[string]bool{
-		"restore f p": true, "--config x restore f p": true, "--archive /a restore": true, "-V restore": true,
-		"": false, "receive -S restore": false, "slot show restore": false, "help restore": false, "version": false,
+func TestServerCommand(t *testing.T) {
+	for line, want := range map[string]string{
+		"restore f p": "restore", "--config x restore f p": "restore", "--archive /a restore": "restore", "-V restore": "restore",
+		"push p": "push", "--config x push p": "push", "-V push": "push", "push restore": "push", "restore push": "restore",
+		"": "", "receive -S restore": "", "receive -S push": "", "slot show restore": "", "help restore": "", "help push": "", "version": "",
+		"status --config push": "", "verify --config push": "",
 	} {
-		if got := isRestore(strings.Fields(line)); got != want {
-			t.Errorf("isRestore(%q) = %v", line, got)
+		if got := serverCommand(strings.Fields(line)); got != want {
+			t.Errorf("serverCommand(%q) = %q", line, got)
+		}
+	}
+	for _, cmd := range newTestApp(nil, io.Discard, io.Discard).newRoot().Commands() {
+		if name := cmd.Name(); serverCommand([]string{name}) == "" && !slices.Contains(commandNames, name) {
+			t.Errorf("commandNames lacks %q", name)
 		}
 	}
 }

@@ -73,6 +73,14 @@ func (s *anchored) ListDirs(ctx context.Context, prefix string, fn func(name str
 	return storage.ListDirs(ctx, s.Store, prefix, fn)
 }
 
+// ListFrom implements [storage.FromLister], whether or not the Store below does.
+func (s *anchored) ListFrom(ctx context.Context, prefix, from string, fn func(storage.Info) error) error {
+	if err := s.holds(ctx); err != nil {
+		return err
+	}
+	return storage.ListFrom(ctx, s.Store, prefix, from, fn)
+}
+
 // holds fails if the identity is not there or cannot be seen.
 func (s *anchored) holds(ctx context.Context) error {
 	_, err := s.Stat(ctx, s.key)

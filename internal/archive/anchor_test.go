@@ -71,6 +71,7 @@ func TestAnchored(t *testing.T) {
 	}
 	noAnswer("put", put(s, "a/2"))
 	noAnswer("list", s.List(ctx, "", func(storage.Info) error { return nil }))
+	noAnswer("list from a key", storage.ListFrom(ctx, s, "", "a", func(storage.Info) error { return nil }))
 	noAnswer("list directories", storage.ListDirs(ctx, s, "", func(string) error { return nil }))
 	if entries, err := os.ReadDir(root); err != nil || len(entries) > 0 {
 		t.Errorf("below the mount point: %v, %v", entries, err)

@@ -132,7 +132,27 @@ func (a *Archive) PutHistory(ctx context.Context, t segment.TimelineID, content 
 	if _, err := segment.ParseHistory(t, content); err != nil {
 		return &LocalError{err}
 	}
-	key := a.historyKey(t)
+	return a.putSmall(ctx, a.historyKey(t), content)
+}
+
+// PutBackup archives a backup history file, byte for byte: what a server writes
+// after a base backup. file is its name. nil and a [ConflictError] are as with
+// PutSegment.
+func (a *Archive) PutBackup(ctx context.Context, file string, content []byte) error {
+	if !segment.IsBackupHistoryName(file) {
+		return &LocalError{fmt.Errorf("%q is not the name of a backup history file", file)}
+	}
+	name, rest, _ := strings.Cut(file, ".")
+	t, ok := timelineOf(name)
+	if !ok {
+		return &LocalError{fmt.Errorf("%q is of timeline 0", file)}
+	}
+	o := Object{System: a.id.SystemID, Kind: KindBackup, Timeline: t, Segment: name, Offset: rest[:shortDigest]}
+	return a.putSmall(ctx, o.Key(), content)
+}
+
+// putSmall puts an object that has the bytes of a file.
+func (a *Archive) putSmall(ctx context.Context, key string, content []byte) error {
 	err := a.store.Put(ctx, key, storage.BytesSource(content))
 	if !errors.Is(err, fs.ErrExist) {
 		return err

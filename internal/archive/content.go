@@ -56,12 +56,13 @@ func (a *Archive) segmentContent(name segment.Name, open Opener, known *segment.
 			}
 			return c, nil
 		}
-		return a.surveyed(c, name)
+		return a.surveyed(c, name, nil)
 	}
 }
 
-// surveyed sums up a segment while its bytes pass.
-func (a *Archive) surveyed(plain io.ReadCloser, name segment.Name) (content, error) {
+// surveyed sums up a segment while its bytes pass. done, if not nil, is called when
+// all of it was read.
+func (a *Archive) surveyed(plain io.ReadCloser, name segment.Name, done func(*segment.Reader, segment.Summary)) (content, error) {
 	sums := segment.NewSummarizer(nil)
 	wal, err := segment.NewReader(segment.ReaderOptions{
 		Identity: a.id.Segment(),
@@ -77,6 +78,9 @@ func (a *Archive) surveyed(plain io.ReadCloser, name segment.Name) (content, err
 		s, ok := sums.Summary(wal)
 		if !ok {
 			return nil, nil
+		}
+		if done != nil {
+			done(wal, s)
 		}
 		return encodeSummary(s, name, a.id.SegmentSize)
 	}

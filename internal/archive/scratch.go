@@ -3,6 +3,7 @@ package archive
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -30,14 +31,24 @@ const maxInMemory = 64 << 20
 // A full disk must not keep the archive from taking the segments whose removal
 // would make room: then one object at a time is made in memory.
 type Scratch struct {
-	fsys   vfs.FS
-	dir    string
-	memory chan struct{} // holds a token while an object is in memory
+	fsys    vfs.FS
+	dir     string
+	private bool
+	memory  chan struct{} // holds a token while an object is in memory
 }
 
 // NewScratch returns a Scratch in a directory that exists.
 func NewScratch(fsys vfs.FS, dir string) *Scratch {
 	return &Scratch{fsys: fsys, dir: dir, memory: make(chan struct{}, 1)}
+}
+
+// NewPrivateScratch returns a Scratch in a directory that others use as well, and
+// whose files nobody sweeps. They lose their names, which are random, as soon as
+// they have them, so that nothing stays however the process ends.
+func NewPrivateScratch(fsys vfs.FS, dir string) *Scratch {
+	s := NewScratch(fsys, dir)
+	s.private = true
+	return s
 }
 
 // LocalError says that the disk of this host failed, not the store. Trying
@@ -104,25 +115,43 @@ func noRoom(err error) bool {
 }
 
 func (s *Scratch) onDisk(base string, m making) (*prepared, error) {
-	name := path.Join(s.dir, base+scratchSuffix)
-	if err := s.fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, &LocalError{fmt.Errorf("remove old scratch file: %w", err)}
-	}
-	file, err := s.fsys.Create(name, 0o600)
+	file, remove, err := s.create(base)
 	if err != nil {
-		return nil, &LocalError{fmt.Errorf("create scratch file: %w", err)}
+		return nil, &LocalError{err}
 	}
-	// Best effort: what stays is removed with the next start.
-	remove := sync.OnceFunc(func() {
-		_ = file.Close()
-		_ = s.fsys.Remove(name)
-	})
 	o, err := m.encode(file)
 	if err != nil {
 		remove()
 		return nil, &LocalError{fmt.Errorf("compress %s: %w", base, err)}
 	}
 	return &prepared{object: o, source: &source{at: file, size: o.length}, remove: remove}, nil
+}
+
+// create makes an empty scratch file. remove closes it, too.
+func (s *Scratch) create(base string) (file vfs.File, remove func(), err error) {
+	name := path.Join(s.dir, base+scratchSuffix)
+	if s.private {
+		name = path.Join(s.dir, "walrecv-"+rand.Text()+scratchSuffix)
+	} else if err := s.fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("remove old scratch file: %w", err)
+	}
+	file, err = s.fsys.Create(name, 0o600)
+	if err != nil {
+		return nil, nil, fmt.Errorf("create scratch file: %w", err)
+	}
+	// Best effort: what stays is removed with the next start.
+	remove = sync.OnceFunc(func() {
+		_ = file.Close()
+		_ = s.fsys.Remove(name)
+	})
+	if !s.private {
+		return file, remove, nil
+	}
+	if err := s.fsys.Remove(name); err != nil {
+		remove()
+		return nil, nil, fmt.Errorf("remove the name of a scratch file: %w", err)
+	}
+	return file, remove, nil
 }
 
 // inMemory makes an object that is small.

@@ -115,3 +115,57 @@ func TestStaleScratchFileIsNoTrouble(t *testing.T) {
 	}
 	expectEmptyDir(t, disk)
 }
+
+// A private scratch file has no name for anybody else, and none that could stay.
+func TestPrivateScratch(t *testing.T) {
+	dir := t.TempDir()
+	for _, disk := range []struct {
+		fsys vfs.FS
+		dir  string
+	}{{vfs.NewMem(), "/"}, {vfs.OS(), dir}} {
+		a, _, _ := newArchive(t, storagetest.NewMem())
+		scratch := NewPrivateScratch(disk.fsys, disk.dir)
+		n := name(1, 5)
+		data := wal(n, 128, 1)
+		p, err := a.PrepareSegment(t.Context(), scratch, n, opener(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if entries, err := disk.fsys.ReadDir(disk.dir); err != nil || len(entries) > 0 {
+			t.Errorf("in the directory: %v, %v", entries, err)
+		}
+		for range 2 {
+			if err := p.Put(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.Remove()
+		if got, err := readSegment(t.Context(), a, n); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("another content, %v", err)
+		}
+	}
+}
+
+func TestPutBackup(t *testing.T) {
+	mem := storagetest.NewMem()
+	a, _, _ := newArchive(t, mem)
+	const file = "000000010000000000000005.00000028.backup"
+	for range 2 {
+		if err := a.PutBackup(t.Context(), file, []byte("START")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var conflict *ConflictError
+	if err := a.PutBackup(t.Context(), file, []byte("STOP")); !errors.As(err, &conflict) {
+		t.Errorf("another content: %v", err)
+	}
+	o, err := ParseKey(conflict.Key)
+	if err != nil || o.Kind != KindBackup || o.Timeline != 1 || o.Offset != "00000028" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	for _, wrong := range []string{"000000010000000000000005", "000000000000000000000005.00000028.backup", "x"} {
+		if err := a.PutBackup(t.Context(), wrong, nil); err == nil {
+			t.Errorf("%q was archived", wrong)
+		}
+	}
+}

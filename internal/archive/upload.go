@@ -228,13 +228,11 @@ func (u *Uploader) openPartial(i item) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	missing := int64(u.archive.id.SegmentSize) - size
-	if missing < 0 {
+	if size > int64(u.archive.id.SegmentSize) {
 		file.Close() // nothing was written through it
 		return nil, u.wrongSize(i, size)
 	}
-	content := io.NewSectionReader(file, 0, size)
-	return fileReader{io.MultiReader(content, io.LimitReader(zeros{}, missing)), file}, nil
+	return WithZeros(file, file, size, u.archive.id.SegmentSize), nil
 }
 
 func (u *Uploader) open(i item) (vfs.File, int64, error) {

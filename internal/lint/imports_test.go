@@ -24,7 +24,7 @@ type may struct {
 var house = map[string]may{
 	"cmd/walrecv": {
 		ours: []string{
-			"internal/archive", "internal/check", "internal/codec", "internal/compress", "internal/crypt", "internal/monitor", "internal/restore",
+			"internal/archive", "internal/check", "internal/codec", "internal/compress", "internal/crypt", "internal/monitor", "internal/push", "internal/restore",
 			"internal/status", "internal/units", "internal/verify", "internal/vfs", "receiver", "segment", "storage", "storage/local", "storage/s3",
 		},
 		theirs: []string{
@@ -44,6 +44,10 @@ var house = map[string]may{
 	},
 	"internal/restore": {
 		ours: []string{"internal/archive", "internal/codec", "internal/pgdata", "internal/vfs", "segment", "storage"},
+	},
+	"internal/push": {
+		ours:   []string{"internal/archive", "internal/pgdata", "internal/vfs", "segment", "storage"},
+		theirs: []string{"github.com/cenkalti/backoff/v5"},
 	},
 	"internal/pgdata": {ours: []string{"internal/vfs", "segment"}},
 	"internal/verify": {
