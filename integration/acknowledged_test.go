@@ -28,6 +28,7 @@ type clients struct {
 
 	mu           sync.Mutex
 	acknowledged []string // client:number
+	at           []time.Time
 }
 
 // startClients begins to commit on a server, as fast as it goes; see
@@ -77,6 +78,7 @@ func (cs *clients) commit(ctx context.Context, conninfo, client string, i int) i
 		}
 		cs.mu.Lock()
 		cs.acknowledged = append(cs.acknowledged, row)
+		cs.at = append(cs.at, time.Now())
 		cs.mu.Unlock()
 		time.Sleep(cs.pause)
 	}
@@ -93,6 +95,19 @@ func (cs *clients) more(t testing.TB, n int) {
 func (cs *clients) stop() {
 	cs.cancel()
 	cs.wg.Wait()
+}
+
+// rowsBefore are those that were acknowledged before a time.
+func (cs *clients) rowsBefore(t time.Time) []string {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	var rows []string
+	for i, row := range cs.acknowledged {
+		if cs.at[i].Before(t) {
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }
 
 func (cs *clients) rows() []string {
