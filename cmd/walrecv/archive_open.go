@@ -24,7 +24,11 @@ const (
 
 // openToRead opens the archive of a cluster, or, for system 0, of the only one
 // that there is.
-func (a *app) openToRead(ctx context.Context, location storage.Location, system uint64) (*archive.Archive, storage.Store, error) {
+func (a *app) openToRead(ctx context.Context, location storage.Location, o readOptions) (*archive.Archive, storage.Store, error) {
+	keys, err := o.keys()
+	if err != nil {
+		return nil, nil, err
+	}
 	raw, err := openStore(ctx, location, a.environ, storeOptions{})
 	if err != nil {
 		return nil, nil, err
@@ -33,7 +37,7 @@ func (a *app) openToRead(ctx context.Context, location storage.Location, system 
 	arch, err := backoff.Retry(ctx, func() (*archive.Archive, error) {
 		ctx, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
-		arch, err := openCluster(ctx, store, location, system)
+		arch, err := openCluster(ctx, store, location, o.systemID, keys)
 		if err != nil && !mayPass(err) {
 			return nil, backoff.Permanent(err)
 		}
@@ -50,7 +54,7 @@ func mayPass(err error) bool {
 		!errors.Is(err, segment.ErrWrongCluster) && !errors.Is(err, storage.ErrNoRoot) && !errors.Is(err, storage.ErrSetup) && !errors.Is(err, fs.ErrPermission)
 }
 
-func openCluster(ctx context.Context, store storage.Store, location storage.Location, system uint64) (*archive.Archive, error) {
+func openCluster(ctx context.Context, store storage.Store, location storage.Location, system uint64, keys archive.Keys) (*archive.Archive, error) {
 	if system == 0 {
 		ids, err := archive.Identify(ctx, store)
 		switch {
@@ -63,7 +67,7 @@ func openCluster(ctx context.Context, store storage.Store, location storage.Loca
 		}
 		system = ids[0].SystemID
 	}
-	a, err := archive.Open(ctx, store, system, archive.Keys{})
+	a, err := archive.Open(ctx, store, system, keys)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return a, unsoundIdentity(err)
 	}

@@ -27,6 +27,7 @@ func addConfigOption(root *cobra.Command) {
 func addSharedOptions(fs *pflag.FlagSet) {
 	addConnOptions(fs, new(connOptions))
 	addArchiveOptions(fs, new(archiveOptions))
+	addEncryptOptions(fs, new(encryptOptions))
 	addReadOptions(fs, new(readOptions), onlyCluster)
 }
 
@@ -69,12 +70,16 @@ func (l *loader) configPath(env map[string]string) string {
 // assign sets an option, unless the command line did: then it only checks the
 // text.
 func (l *loader) assign(f *pflag.Flag, text string) error {
+	set := f.Value.Set
+	if l, several := f.Value.(list); several {
+		set = l.set
+	}
 	if !f.Changed {
 		l.given = append(l.given, f)
-		return f.Value.Set(text)
+		return set(text)
 	}
 	kept := f.Value.String()
-	return errors.Join(f.Value.Set(text), f.Value.Set(kept))
+	return errors.Join(set(text), set(kept))
 }
 
 // environment applies the variables. An empty one counts as not set: that is
@@ -318,6 +323,10 @@ func tomlText(kind string, value any) (string, error) {
 		if kind != kindBool && kind != kindInt {
 			return v, nil
 		}
+	case []any:
+		if kind == kindList {
+			return tomlList(v)
+		}
 	}
 	switch kind {
 	case kindBool:
@@ -326,6 +335,23 @@ func tomlText(kind string, value any) (string, error) {
 		return "", errors.New("must be a whole number, without quotes")
 	case kindString:
 		return "", errors.New("must be a string, in quotes")
+	case kindList:
+		return "", errNoList
 	}
 	return "", errors.New("must be a string, in quotes, or a whole number")
+}
+
+var errNoList = errors.New("must be a string, in quotes, or a list of strings in brackets")
+
+// tomlList turns a list of strings into the text of an option.
+func tomlList(values []any) (string, error) {
+	var texts []string
+	for _, v := range values {
+		text, ok := v.(string)
+		if !ok {
+			return "", errNoList
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, ","), nil
 }

@@ -45,6 +45,8 @@ func samples(t *testing.T, f *pflag.Flag) [3]string {
 		return [3]string{"alpha", "beta", "gamma"}
 	case kindInt:
 		return [3]string{"1", "2", "3"}
+	case kindList:
+		return [3]string{"@a", "@b,@c", "@d"}
 	case "duration":
 		return [3]string{"1s", "2s", "3s"}
 	case "size":

@@ -92,6 +92,7 @@ func (k *spoolKeeper) history(_ context.Context, t segment.TimelineID) (segment.
 type archiveKeeper struct {
 	spoolKeeper
 	store storage.Store
+	keys  archive.Keys
 
 	mount  bool // the store is a directory, from which its disk may vanish
 	unsafe bool // a store without conditional writes will do
@@ -166,7 +167,7 @@ func (k *archiveKeeper) openArchive(ctx context.Context, used bool) (*archive.Ar
 		store = archive.Anchor(store, id)
 	}
 	if !used {
-		a, err := archive.Init(ctx, store, id, archive.Keys{})
+		a, err := archive.Init(ctx, store, id, k.keys)
 		switch { // at the first start somebody looks on who can mend it
 		case errors.Is(err, storage.ErrNoRoot):
 			return nil, fmt.Errorf("%w: create it, or correct --archive", err)
@@ -175,7 +176,7 @@ func (k *archiveKeeper) openArchive(ctx context.Context, used bool) (*archive.Ar
 		}
 		return k.safe(ctx, a, err)
 	}
-	a, err := archive.Open(ctx, store, c.SystemID, archive.Keys{})
+	a, err := archive.Open(ctx, store, c.SystemID, k.keys)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, storage.ErrNoRoot):
 		return nil, &codedError{exitWrong, fmt.Errorf(

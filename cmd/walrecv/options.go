@@ -116,6 +116,7 @@ const (
 	kindBool   = "bool"
 	kindString = "string"
 	kindInt    = "int"
+	kindList   = "list" // of strings
 )
 
 // parsed is an option whose text is read by a function. What format prints,

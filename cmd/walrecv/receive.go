@@ -46,6 +46,11 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 	case c.dropSlot:
 		return dropSlot(ctx, conn, c.slot)
 	}
+	encryption, err := c.encrypt.encryption()
+	if err != nil {
+		return err
+	}
+	c.encrypt.warn(log)
 	w, err := c.newWatch(ctx, log)
 	if err != nil {
 		return err
@@ -75,7 +80,7 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 	}
 	defer spool.Close()
 	tail := c.newTail(spool, w, log)
-	keeper, beside := c.keep(spool, store, tail, w, log)
+	keeper, beside := c.keep(spool, store, archive.Keys{Encryption: encryption}, tail, w, log)
 	o := c.receiverOptions(conn, w)
 	if tail != nil {
 		o.Acknowledger = tail
@@ -101,13 +106,13 @@ func (c *receiveConfig) newTail(spool *segment.Spool, w *watch, log *slog.Logger
 
 // keep chooses where WAL is kept, and what becomes of it there, beside a receiver
 // that knows what stands in it.
-func (c *receiveConfig) keep(spool *segment.Spool, store storage.Store, tail *archive.Tail, w *watch, log *slog.Logger) (heldKeeper, func(archive.Summaries) background) {
+func (c *receiveConfig) keep(spool *segment.Spool, store storage.Store, keys archive.Keys, tail *archive.Tail, w *watch, log *slog.Logger) (heldKeeper, func(archive.Summaries) background) {
 	identified := make(chan struct{})
 	base := spoolKeeper{Spool: spool, log: log, identified: func() { close(identified) }}
 	switch {
 	case c.archive.given():
 		k := &archiveKeeper{
-			spoolKeeper: base, store: w.metered(storage.WithDeadline(store)), turn: make(chan struct{}, 1),
+			spoolKeeper: base, keys: keys, store: w.metered(storage.WithDeadline(store)), turn: make(chan struct{}, 1),
 			mount: c.archive.location.Scheme == storage.SchemeFile, unsafe: c.allowUnsafeStore,
 		}
 		dir, _ := store.(sweeper)

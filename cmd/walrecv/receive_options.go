@@ -24,6 +24,7 @@ const (
 type receiveConfig struct {
 	conn    connOptions
 	archive archiveOptions
+	encrypt encryptOptions
 
 	directory      string
 	slot           string      // empty: none
@@ -103,6 +104,7 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	boolVar(fs, &c.dropSlot, "drop-slot", "", "drop the replication slot (for the slot's name see --slot), then exit")
 
 	addArchiveOptions(fs, &c.archive)
+	addEncryptOptions(fs, &c.encrypt)
 	fs.Var(choiceValue(&c.ack, ackFlush, ackArchive), "ack",
 		"acknowledge what is synced here or what the archive holds: `WHAT` is flush or archive")
 	fs.Var(rangeValue(&c.tailInterval, 0, 24*time.Hour), "tail-interval",
@@ -158,6 +160,9 @@ func (c *receiveConfig) check() error {
 		return usageError("cannot use --ack=archive together with --tail-interval=0: it acknowledges what the tail has")
 	case c.archive.given() && c.compress.method != codec.None:
 		return usageError("cannot use --compress together with --archive: an archive is always zstd")
+	}
+	if err := c.encrypt.check(c.archive); err != nil {
+		return err
 	}
 	return c.conn.check()
 }

@@ -24,6 +24,7 @@ func (a *app) runRestore(ctx context.Context, c restoreConfig, stderr io.Writer)
 		FS:       vfs.OS(),
 		Archive:  a.archivePlace(c.archive.location),
 		Spool:    spoolPlace(c.spool),
+		Keys:     c.read.keys,
 		SystemID: c.read.systemID,
 		RetryFor: c.patience(),
 		Tail:     restore.Tail(c.tail),

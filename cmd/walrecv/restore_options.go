@@ -83,7 +83,8 @@ func addRestoreOptions(fs *pflag.FlagSet, c *restoreConfig) {
 
 // readOptions are taken by every command that reads an archive.
 type readOptions struct {
-	systemID uint64 // 0: restore takes the data directory's, or else the only one there
+	decryptWith string // file of identities; empty: none
+	systemID    uint64 // 0: restore takes the data directory's, or else the only one there
 }
 
 // onlyCluster is what the commands take that know no data directory.
@@ -91,5 +92,6 @@ const onlyCluster = "the only one there"
 
 // addReadOptions declares them. without says what is taken without --system-id.
 func addReadOptions(fs *pflag.FlagSet, o *readOptions, without string) {
+	fs.Var(textValue(&o.decryptWith), "decrypt-with", "read what is encrypted with the age identities in `FILE`")
 	fs.Var(systemIDValue(&o.systemID), "system-id", "the cluster with the system identifier `N` (default: "+without+")")
 }

@@ -55,7 +55,7 @@ func addStatusOptions(fs *pflag.FlagSet, c *statusConfig) {
 // runStatus is the work of "walrecv status". It changes nothing, so a signal may
 // end it at any time.
 func (a *app) runStatus(ctx context.Context, c statusConfig) error {
-	arch, _, err := a.openToRead(ctx, c.archive.location, c.read.systemID)
+	arch, _, err := a.openToRead(ctx, c.archive.location, c.read)
 	if err != nil {
 		return unreadable(err)
 	}

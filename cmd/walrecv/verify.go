@@ -12,7 +12,7 @@ import (
 // end it at any time, as it ends any program.
 func (a *app) runVerify(ctx context.Context, c verifyConfig) error {
 	began := time.Now()
-	arch, store, err := a.openToRead(ctx, c.archive.location, c.read.systemID)
+	arch, store, err := a.openToRead(ctx, c.archive.location, c.read)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,10 @@ type Options struct {
 	Archive Place  // format 1, or a directory as pg_receivewal leaves it
 	Spool   Place  // the directory of a receiver on this host
 
-	Keys     archive.Keys  // its Identities are for what is encrypted in the archive
+	// Keys gives what encrypted objects are read with, and is asked when the archive
+	// is opened. nil: nothing.
+	Keys func() (archive.Keys, error)
+
 	SystemID uint64        // of the cluster; 0: the data directory's, or the only one there
 	RetryFor time.Duration // longest wait for an answer; 0: 5 min, on a standby 10 s
 	Tail     Tail

@@ -94,13 +94,29 @@ func (c *call) identify(a *attempt, p *openPlace) (source, segment.Identity, err
 }
 
 func (c *call) openArchive(a *attempt, p *openPlace, system uint64) (source, segment.Identity, error) {
+	keys, err := c.keys()
+	if err != nil {
+		return nil, segment.Identity{}, err
+	}
 	arch, err := within(a, func(ctx context.Context) (*archive.Archive, error) {
-		return archive.Open(ctx, p.store, system, c.o.Keys)
+		return archive.Open(ctx, p.store, system, keys)
 	})
 	if err != nil {
 		return nil, segment.Identity{}, c.missing(p, err)
 	}
 	return &archiveSource{arch, p.String()}, arch.Identity().Segment(), nil
+}
+
+// keys are those of the archive. Without them it can be there, but is not read.
+func (c *call) keys() (archive.Keys, error) {
+	if c.o.Keys == nil {
+		return archive.Keys{}, nil
+	}
+	keys, err := c.o.Keys()
+	if err != nil {
+		return archive.Keys{}, &problem{locked, err}
+	}
+	return keys, nil
 }
 
 // onlyArchive takes the only cluster that a place has an archive of.
