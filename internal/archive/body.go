@@ -32,26 +32,6 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, b.err
 }
 
-// bodyAt reads the raw content of an object in any place, and knows whether the
-// store has failed.
-type bodyAt struct {
-	io.ReaderAt
-	err error
-}
-
-// ReadAt implements io.ReaderAt, for what there must be.
-func (b *bodyAt) ReadAt(p []byte, at int64) (int, error) {
-	n, err := b.ReaderAt.ReadAt(p, at)
-	if n == len(p) {
-		return n, nil
-	}
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	b.err = err
-	return n, err
-}
-
 // ending keeps the end of what passes, where the trailer is.
 type ending struct {
 	r    io.Reader

@@ -165,16 +165,17 @@ func (a *Archive) readIndex(ctx context.Context, o Object) ([]SegmentInfo, error
 	if err != nil {
 		return nil, err
 	}
-	end := &reader{object: o, store: smallBody{bytes.NewReader(stored)}}
-	last, err := end.readEnd(a.keys.Identities, int64(len(stored)))
-	if err != nil {
-		return nil, err
+	plain := stored
+	if o.Encrypted {
+		if plain, err = a.keys.Identities.Decrypt(stored); err != nil {
+			return nil, undecrypted(o, err, nil)
+		}
 	}
-	t, err := decodeTrailer(last)
+	t, err := decodeTrailer(plain[max(0, len(plain)-maxTrailer):])
 	if err != nil || t.Size > maxIndex {
 		return nil, &DamagedError{Key: key, Reason: fmt.Sprintf("%d bytes of content: %v", t.Size, err)}
 	}
-	r, err := a.newReader(smallBody{bytes.NewReader(stored)}, int64(len(stored)), o, t.Size)
+	r, err := a.newReader(io.NopCloser(bytes.NewReader(stored)), int64(len(stored)), o, t.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -189,12 +190,6 @@ func (a *Archive) readIndex(ctx context.Context, o Object) ([]SegmentInfo, error
 	}
 	return infos, nil
 }
-
-// smallBody is an object that was read.
-type smallBody struct{ *bytes.Reader }
-
-// Close implements io.Closer.
-func (smallBody) Close() error { return nil }
 
 // decodeIndex reads the content of an index object.
 func decodeIndex(text []byte, o Object, size segment.Size) ([]SegmentInfo, error) {

@@ -32,23 +32,26 @@ type reader struct {
 // open opens an object with size plain bytes. It is the one place where the
 // content of objects is read.
 func (a *Archive) open(ctx context.Context, o Object, size int64) (io.ReadCloser, error) {
-	stored, info, err := a.openStored(ctx, o)
+	if err := a.lacksIdentity(ctx, o); err != nil {
+		return nil, err
+	}
+	stored, info, err := a.store.Open(ctx, o.Key())
 	if err != nil {
 		return nil, err
 	}
 	return a.newReader(stored, info.Size, o, size)
 }
 
-// openStored opens what the store has, unless that would be of no use.
-func (a *Archive) openStored(ctx context.Context, o Object) (io.ReadCloser, storage.Info, error) {
-	if o.Encrypted && len(a.keys.Identities) == 0 {
-		info, err := a.store.Stat(ctx, o.Key())
-		if err == nil {
-			err = fmt.Errorf("%s: %w", o.Key(), ErrEncrypted)
-		}
-		return nil, info, err
+// lacksIdentity looks whether an object is there that is of no use, since there is
+// no identity: [ErrEncrypted]. nil says that there is one, or no need.
+func (a *Archive) lacksIdentity(ctx context.Context, o Object) error {
+	if !o.Encrypted || len(a.keys.Identities) > 0 {
+		return nil
 	}
-	return a.store.Open(ctx, o.Key())
+	if _, err := a.store.Stat(ctx, o.Key()); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w", o.Key(), ErrEncrypted)
 }
 
 // newReader reads an object of length bytes, and closes stored.
@@ -170,7 +173,7 @@ func (r *reader) Close() error {
 // readTrailer gets the trailer of an object with size plain bytes, from its end
 // only if the store can read there.
 func (a *Archive) readTrailer(ctx context.Context, o Object, size int64) (trailer, error) {
-	end, err := a.readLast(ctx, o, size)
+	end, err := a.readLast(ctx, o)
 	if err != nil {
 		return trailer{}, err
 	}
@@ -182,18 +185,25 @@ func (a *Archive) readTrailer(ctx context.Context, o Object, size int64) (traile
 }
 
 // readLast reads the last bytes of an object, decrypted.
-func (a *Archive) readLast(ctx context.Context, o Object, size int64) ([]byte, error) {
+func (a *Archive) readLast(ctx context.Context, o Object) ([]byte, error) {
+	key := o.Key()
 	if !o.Encrypted {
-		end, _, err := storage.ReadTail(ctx, a.store, o.Key(), maxTrailer)
+		end, _, err := storage.ReadTail(ctx, a.store, key, maxTrailer)
 		return end, err
 	}
-	stored, info, err := a.openStored(ctx, o)
+	if err := a.lacksIdentity(ctx, o); err != nil {
+		return nil, err
+	}
+	head, info, err := storage.ReadHead(ctx, a.store, key, crypt.HeadLength)
 	if err != nil {
 		return nil, err
 	}
-	defer stored.Close()
-	r := &reader{object: o, size: size, store: stored}
-	return r.readEnd(a.keys.Identities, info.Size)
+	var storeErr error
+	end, err := a.keys.Identities.ReadLast(head, info.Size, maxTrailer, func(n int64) (tail []byte, err error) {
+		tail, _, storeErr = storage.ReadTail(ctx, a.store, key, n)
+		return tail, storeErr
+	})
+	return end, undecrypted(o, err, storeErr)
 }
 
 // checkSize compares the length that an object claims with the one it must have.
@@ -202,30 +212,4 @@ func checkSize(o Object, claimed, size int64) error {
 		return nil
 	}
 	return &DamagedError{Key: o.Key(), Reason: fmt.Sprintf("it says that it has %d bytes, not %d", claimed, size)}
-}
-
-// readEnd reads the last bytes of an object that has length bytes, decrypted.
-func (r *reader) readEnd(ids crypt.Identities, length int64) ([]byte, error) {
-	stored, ok := r.store.(io.ReaderAt)
-	if !ok {
-		if err := r.decrypt(ids, length); err != nil {
-			return nil, err
-		}
-		_, err := io.Copy(io.Discard, r.end)
-		return r.end.last, undecrypted(r.object, err, r.body.err)
-	}
-	from := &bodyAt{ReaderAt: stored}
-	var at io.ReaderAt = from
-	if r.object.Encrypted {
-		var err error
-		if at, length, _, err = ids.NewReaderAt(from, length); err != nil {
-			return nil, undecrypted(r.object, err, from.err)
-		}
-	}
-	end := make([]byte, min(length, maxTrailer))
-	n, err := at.ReadAt(end, length-int64(len(end)))
-	if n == len(end) {
-		err = nil
-	}
-	return end, undecrypted(r.object, err, from.err)
 }

@@ -27,9 +27,9 @@ import (
 // Sum is a SHA-256, or an HMAC made of it.
 type Sum = [sha256.Size]byte
 
-// maxHeader bounds the header of an object, in bytes: some three hundred
-// recipients, or twenty post-quantum ones.
-const maxHeader = 32 << 10
+// maxHeader bounds the header of an object, in bytes: more than a hundred
+// recipients, or nine post-quantum ones.
+const maxHeader = 16 << 10
 
 // Encryption encrypts. It is safe for concurrent use.
 type Encryption struct {

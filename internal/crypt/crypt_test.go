@@ -225,31 +225,34 @@ type writerAt func([]byte) (int, error)
 
 func (w writerAt) WriteAt(p []byte, _ int64) (int, error) { return w(p) }
 
-// How much is asked for of a large object, and how often.
-func TestFewReadsFindTheEnd(t *testing.T) {
+// How much is asked for of a large object.
+func TestOneReadFindsTheEnd(t *testing.T) {
 	r, id := pair(t)
-	object := seal(t, mustEncryption(t, nil, r), noise(1<<20+100))
-	reads, bytesRead := 0, 0
-	src := readerAt(func(p []byte, at int64) (int, error) {
-		reads++
-		bytesRead += len(p)
-		return bytes.NewReader(object).ReadAt(p, at)
-	})
-	at, size, _, err := Identities{id}.NewReaderAt(src, int64(len(object)))
-	if err != nil {
-		t.Fatal(err)
+	e := mustEncryption(t, nil, r)
+	for size, want := range map[int]int64{
+		3*64<<10 + 10_000:       10_016,
+		3*64<<10 + lastRead - 1: chunkLength + lastRead + 15,
+		3 * 64 << 10:            chunkLength,
+		20_000:                  20_016, // beyond the head
+		100:                     0,
+	} {
+		data := noise(size)
+		var asked []int64
+		last, err := readLast(Identities{id}, seal(t, e, data), func(n int64) { asked = append(asked, n) })
+		if err != nil || !bytes.Equal(last, data[max(0, size-lastRead):]) {
+			t.Errorf("%d bytes: %d, %v", size, len(last), err)
+		}
+		if want > 0 && (len(asked) != 1 || asked[0] != want) || want == 0 && asked != nil {
+			t.Errorf("%d bytes: asked for %d, not %d", size, asked, want)
+		}
 	}
-	if n, err := at.ReadAt(make([]byte, 100), size-100); n != 100 {
-		t.Error(n, err)
-	}
-	if reads != 2 || bytesRead > 80<<10 {
-		t.Errorf("%d reads of %d bytes", reads, bytesRead)
+	down := errors.New("down")
+	object := seal(t, e, noise(100_000))
+	_, err := Identities{id}.ReadLast(object[:HeadLength], int64(len(object)), 10, func(int64) ([]byte, error) { return nil, down })
+	if !errors.Is(err, down) {
+		t.Error(err)
 	}
 }
-
-type readerAt func([]byte, int64) (int, error)
-
-func (r readerAt) ReadAt(p []byte, at int64) (int, error) { return r(p, at) }
 
 func BenchmarkSegment(b *testing.B) {
 	r, _ := pair(b)

@@ -35,17 +35,13 @@ func (ids Identities) NewReader(r io.Reader) (plain io.Reader, outer *Outer, err
 	return plain, note.outer, note.explain(err)
 }
 
-// NewReaderAt reads an object of length bytes at any place, and says how many
-// bytes it yields. It reads the header and the last bytes at once; else
-// everything that was said of NewReader holds.
-func (ids Identities) NewReaderAt(r io.ReaderAt, length int64) (plain io.ReaderAt, size int64, outer *Outer, err error) {
-	ends, err := readEnds(r, length)
+// Decrypt reads a small object whole.
+func (ids Identities) Decrypt(object []byte) ([]byte, error) {
+	plain, _, err := ids.NewReader(bytes.NewReader(object))
 	if err != nil {
-		return nil, 0, nil, err
+		return nil, err
 	}
-	note := &noting{ids: ids}
-	plain, size, err = age.DecryptReaderAt(ends, length, note)
-	return plain, size, note.outer, note.explain(err)
+	return io.ReadAll(plain)
 }
 
 // noting stands for identities, and notes what stands in the clear.
