@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"sync"
@@ -65,6 +66,9 @@ func (a *Archive) compare(ctx context.Context, o Object, ours object) error {
 // that all of it is as it was written, and was said to have this content.
 func (a *Archive) compareClear(ctx context.Context, o Object, ours object) error {
 	there, err := a.readClear(ctx, o)
+	if errors.Is(err, crypt.ErrNoOuter) {
+		return &DamagedError{Key: o.Key(), Reason: crypt.ErrNoOuter.Error()}
+	}
 	if err != nil {
 		return err
 	}
@@ -95,10 +99,30 @@ func (a *Archive) readClear(ctx context.Context, o Object) (crypt.Outer, error) 
 	if err == nil && !c.Whole() {
 		err = errors.New("it is not what was put, bit by bit")
 	}
+	if errors.Is(err, crypt.ErrNoOuter) {
+		return crypt.Outer{}, fmt.Errorf("%s: %w", o.Key(), err)
+	}
 	if err != nil {
 		return crypt.Outer{}, undecrypted(o, err, b.err)
 	}
 	return c.Outer, nil
+}
+
+// CheckClear proves without an identity that an encrypted object with size plain
+// bytes is as it was written, which is not that it holds what it should, nor that
+// anybody can read it. It reads all of it.
+func (a *Archive) CheckClear(ctx context.Context, o Object, size int64) error {
+	o.Encrypted = true
+	there, err := a.readClear(ctx, o)
+	switch {
+	case errors.Is(err, crypt.ErrNoOuter):
+		return nil // encrypted by something else: nothing says that it is wrong
+	case err != nil:
+		return err
+	case o.Kind.keyed() && o.Digest != Digest(there.Digest).short():
+		return &DamagedError{Key: o.Key(), Reason: "it is not the object that its key says"}
+	}
+	return checkSize(o, there.Size, size)
 }
 
 // plainBlocks remembers which segments are there without encryption, of a few

@@ -164,6 +164,8 @@ func (g *gatherer) segment(info archive.SegmentInfo, err error) error {
 	g.seen++
 	g.clearMarks(info)
 	switch {
+	case errors.Is(err, archive.ErrEncrypted):
+		t.Segments.Encrypted++
 	case err != nil:
 		t.Segments.Unreadable++
 		g.broken[info.Name] = true
@@ -187,7 +189,7 @@ func (g *gatherer) segment(info archive.SegmentInfo, err error) error {
 // unreadable gives up on a store that is not there.
 func (g *gatherer) unreadable(err error) error {
 	var damaged *archive.DamagedError
-	if errors.As(err, &damaged) || errors.Is(err, archive.ErrEncrypted) || errors.Is(err, fs.ErrNotExist) {
+	if errors.As(err, &damaged) || errors.Is(err, fs.ErrNotExist) {
 		return nil // that is an answer
 	}
 	if g.silent++; g.silent == 1 {
@@ -253,4 +255,5 @@ func (c *Counts) add(d Counts) {
 	c.Unverified += d.Unverified
 	c.Faulty += d.Faulty
 	c.Unreadable += d.Unreadable
+	c.Encrypted += d.Encrypted
 }

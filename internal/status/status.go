@@ -47,6 +47,7 @@ type Counts struct {
 	Unverified int `json:"unverified"` // not wholly read, or nothing is known
 	Faulty     int `json:"faulty"`     // something was found wrong in it
 	Unreadable int `json:"unreadable"` // its object cannot be read
+	Encrypted  int `json:"encrypted"`  // no identity that was given fits
 }
 
 // What Timeline.History says.

@@ -345,3 +345,23 @@ func TestIndexIsACache(t *testing.T) {
 		}
 	}
 }
+
+// What is encrypted for somebody else is there, and a recovery passes it.
+func TestEncryptedSegments(t *testing.T) {
+	w := newWorld(t)
+	w.segments(1, 1, 5)
+	for _, n := range []uint64{3, 5} {
+		w.remove(segmentKey(1, n))
+		w.set(segmentKey(1, n)+".age", []byte("age-encryption.org/v1\n"))
+	}
+	r := w.report()
+	if r.Segments.Encrypted != 2 || r.Segments.Unreadable != 0 || r.Segments.Total != 5 || len(r.Gaps) > 0 {
+		t.Errorf("%+v, %+v", r.Segments, r.Gaps)
+	}
+	if r.Window == nil || r.Window.End != 0x600000 {
+		t.Errorf("%+v", r.Window)
+	}
+	if got := text(t, r); !strings.Contains(got, "2 encrypted") || !strings.Contains(got, "--decrypt-with") {
+		t.Error(got)
+	}
+}

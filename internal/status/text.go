@@ -106,7 +106,7 @@ func (c Counts) words() string {
 	for _, part := range []struct {
 		n    int
 		what string
-	}{{c.Verified, "verified"}, {c.Unverified, "not verified"}, {c.Faulty, "not sound"}, {c.Unreadable, "unreadable"}} {
+	}{{c.Verified, "verified"}, {c.Unverified, "not verified"}, {c.Faulty, "not sound"}, {c.Unreadable, "unreadable"}, {c.Encrypted, "encrypted"}} {
 		if part.n > 0 && part.n == c.Total {
 			parts = append(parts, part.what)
 		} else if part.n > 0 {

@@ -24,22 +24,11 @@ func (v *Verifier) adviceDamaged(n segment.Name) string {
 	return archive.AdviceDamaged + v.untilThen(n)
 }
 
-// suffixEncrypted ends the keys of encrypted objects.
-const suffixEncrypted = ".age"
-
 // at is a finding about a segment, whole or partial.
 func (v *Verifier) at(kind Kind, o object, message, advice string) Finding {
 	return Finding{
 		Kind: kind, Object: o.key, Timeline: o.name.Timeline, LSN: o.name.Start(v.id.SegmentSize),
 		Message: message, Advice: advice,
-	}
-}
-
-// encrypted is the finding that an object cannot be read.
-func (v *Verifier) encrypted(key string, n segment.Name) Finding {
-	return Finding{
-		Kind: KindEncrypted, Object: key, Timeline: n.Timeline, LSN: n.Start(v.id.SegmentSize),
-		Message: "it is encrypted, and so cannot be verified by this version", Advice: "verify with a version that can decrypt it",
 	}
 }
 

@@ -20,11 +20,6 @@ func (v *Verifier) continuity(s *survey) {
 			}
 		}
 	}
-	for _, o := range s.strangers.encrypted {
-		if n, err := segment.ParseName(o.Segment, v.id.SegmentSize); err == nil && n.Start(v.id.SegmentSize) >= s.since {
-			v.found(v.encrypted(o.Key(), n))
-		}
-	}
 	for n := range s.seen {
 		if !s.listing.Has(n) && n.Start(v.id.SegmentSize) >= s.since {
 			v.repeat(s, n, nil)

@@ -39,13 +39,16 @@ var errStore = errors.New("the store does not answer")
 // object is the object of a segment, complete or not.
 type object struct {
 	key  string
+	at   archive.Object
+	size int64 // plain bytes
 	name segment.Name
 	open func(context.Context) (io.ReadCloser, error)
 }
 
 func (v *Verifier) segmentObject(n segment.Name) object {
+	k := v.key(archive.KindSegment, n)
 	return object{
-		key: v.key(archive.KindSegment, n).Key(), name: n,
+		key: k.Key(), at: k, size: int64(v.id.SegmentSize), name: n,
 		open: func(ctx context.Context) (io.ReadCloser, error) { return v.archive.OpenSegment(ctx, n) },
 	}
 }
@@ -54,7 +57,7 @@ func (v *Verifier) partialObject(p archive.Partial) object {
 	k := v.key(archive.KindPartial, p.Name)
 	k.Digest, k.Encrypted = p.Digest, p.Encrypted
 	return object{
-		key: k.Key(), name: p.Name,
+		key: k.Key(), at: k, size: int64(v.id.SegmentSize), name: p.Name,
 		open: func(ctx context.Context) (io.ReadCloser, error) { return v.archive.OpenPartial(ctx, p) },
 	}
 }

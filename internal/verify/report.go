@@ -64,16 +64,17 @@ const (
 	KindUnchecked  Kind = "unchecked"  // records could not be checked for no reason that is known
 	KindPartial    Kind = "partial"    // a partial ends before the next timeline begins
 	KindTail       Kind = "tail"       // pieces of the tail differ, or one is missing between others
-	KindEncrypted  Kind = "encrypted"  // an object is encrypted and cannot be read
 	KindGone       Kind = "gone"       // an object vanished while the archive was verified
 	KindMarked     Kind = "marked"     // the receiver saw damage when it streamed the segment
 	KindUnreadable Kind = "unreadable" // the store does not yield an object
+	KindEncrypted  Kind = "encrypted"  // objects are encrypted, and no identity fits
 
 	KindGap      Kind = "gap"      // segments are missing, as was accepted
 	KindArriving Kind = "arriving" // segments or a history are missing that can be on their way
 	KindRemoved  Kind = "removed"  // segments are missing that are older than all others
 	KindIndex    Kind = "index"    // the index cannot be used
 	KindLeftover Kind = "leftover" // pieces of the tail whose segments are complete
+	KindTwice    Kind = "twice"    // segments are there encrypted and in the clear
 	KindForeign  Kind = "foreign"  // an object that this version does not know
 	KindReserved Kind = "reserved" // objects of this format that this version does not verify
 	KindMark     Kind = "mark"     // the receiver saw damage that is not there, or of which more is known

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -20,13 +21,16 @@ var reservedDirs = []string{"backup/", "drills/"}
 
 // strangers is what a Listing does not tell of.
 type strangers struct {
-	partials  []archive.Partial // in the order of their keys
-	encrypted []archive.Object  // complete segments
-	chunks    int               // of all segments
-	reserved  map[string]int    // objects of this format that are not verified, by their directory
-	foreign   []string          // keys that are not known
-	more      int               // not named of them
-	useless   []string          // history files that nobody asks for
+	partials []archive.Partial // in the order of their keys
+	chunks   int               // of all segments
+	reserved map[string]int    // objects of this format that are not verified, by their directory
+	foreign  []string          // keys that are not known
+	more     int               // not named of them
+	useless  []string          // history files that nobody asks for
+
+	last       archive.Object // the complete segment that was listed last
+	twice      int            // complete segments that are there encrypted and in the clear
+	firstTwice string         // the key of the first of them that is encrypted
 }
 
 // listStrangers lists what is there besides what a Listing tells of.
@@ -69,8 +73,12 @@ func (s *strangers) add(key, dir string, size segment.Size) {
 		s.chunks++
 	case o.Kind == archive.KindPartial:
 		s.partials = append(s.partials, archive.Partial{Name: name, Digest: o.Digest, Encrypted: o.Encrypted})
-	case o.Kind == archive.KindSegment && o.Encrypted:
-		s.encrypted = append(s.encrypted, o)
+	case o.Kind == archive.KindSegment:
+		if s.last.Segment == o.Segment { // they come in order
+			s.twice++
+			s.firstTwice = cmp.Or(s.firstTwice, key)
+		}
+		s.last = o
 	}
 }
 
@@ -83,6 +91,7 @@ func (v *Verifier) strange(s *strangers) {
 		}
 		v.notice(Finding{Kind: KindReserved, Object: dir, Message: what + " there that this version does not verify", Advice: "leave it alone"})
 	}
+	v.twice(s)
 	for _, key := range s.useless {
 		v.notice(Finding{Kind: KindForeign, Object: key, Timeline: 1, Message: "timeline 1 has no history, and nobody asks for this file"})
 	}

@@ -26,7 +26,7 @@ func (w *worker) tail(ctx context.Context, n segment.Name, h segment.History, f 
 	defer w.done.Add(tailBytes(chunks))
 	for try := 1; ; try++ {
 		t := w.readTail(ctx, n, chunks)
-		_, end := archive.Cover(t.chunks, 0)
+		end := t.end()
 		settled := !t.gone && (end == t.furthest || end == lastEnd)
 		if settled || try == maxRelists || ctx.Err() != nil {
 			w.judgeTail(ctx, n, t, h, f)
@@ -51,8 +51,9 @@ func (w *worker) tail(ctx context.Context, n segment.Name, h segment.History, f 
 type tailRead struct {
 	data     []byte // from the segment's start on; what no chunk holds is zero
 	chunks   []archive.Chunk
-	furthest int64 // end of the one that reaches furthest
-	gone     bool  // one of them was not there any more
+	unseen   []archive.Chunk // that are encrypted, and no identity fits
+	furthest int64           // end of the one that reaches furthest
+	gone     bool            // one of them was not there any more
 	found    []Finding
 	unread   []Finding
 }
@@ -73,6 +74,11 @@ func (w *worker) readTail(ctx context.Context, n segment.Name, chunks []archive.
 		_, err := w.fetch(ctx, o, w.buf, func(offset int64, p []byte) {
 			data = append(data[:offset], p...)
 		})
+		if errors.Is(err, archive.ErrEncrypted) {
+			if clear := w.encrypted(ctx, o); clear != nil {
+				err = clear
+			}
+		}
 		var damaged *archive.DamagedError
 		switch {
 		case err == nil:
@@ -82,7 +88,7 @@ func (w *worker) readTail(ctx context.Context, n segment.Name, chunks []archive.
 		case errors.As(err, &damaged):
 			t.found = append(t.found, w.at(KindDamaged, o, damaged.Reason, adviceTail))
 		case errors.Is(err, archive.ErrEncrypted):
-			t.found = append(t.found, w.encrypted(o.key, n))
+			t.unseen = append(t.unseen, c)
 		default:
 			t.unread = append(t.unread, w.at(KindUnreadable, o, err.Error(), adviceStore))
 		}
@@ -110,6 +116,12 @@ func (t *tailRead) add(w *worker, o object, c archive.Chunk, data []byte) {
 	t.chunks = append(t.chunks, c)
 }
 
+// end is up to where chunks are there without a hole.
+func (t *tailRead) end() int64 {
+	_, end := archive.Cover(slices.Concat(t.chunks, t.unseen), 0)
+	return end
+}
+
 // judgeTail reports what chunks are.
 func (w *worker) judgeTail(ctx context.Context, n segment.Name, t *tailRead, h segment.History, f *follower) {
 	if ctx.Err() != nil || t.furthest == 0 {
@@ -122,7 +134,7 @@ func (w *worker) judgeTail(ctx context.Context, n segment.Name, t *tailRead, h s
 		w.unread(d)
 	}
 	o := w.tailObject(n)
-	_, end := archive.Cover(t.chunks, 0)
+	end := t.end()
 	if end < t.furthest && len(t.found)+len(t.unread) == 0 {
 		d := w.at(KindTail, o, "bytes are missing here, but not behind it", "a recovery ends there; "+adviceTail)
 		d.LSN += segment.LSN(end)
@@ -133,7 +145,7 @@ func (w *worker) judgeTail(ctx context.Context, n segment.Name, t *tailRead, h s
 		r.Bytes += tailBytes(t.chunks)
 		w.Verifier.read[n.Timeline] = true
 	})
-	if end < longHeader {
+	if end < longHeader || len(t.unseen) > 0 {
 		return
 	}
 	if wrong := w.checkFirst(t.data[:end], n, h); wrong != "" {
@@ -164,7 +176,7 @@ func (v *Verifier) chunkObject(c archive.Chunk) object {
 	k := v.key(archive.KindTail, c.Name)
 	k.From, k.To, k.Encrypted = c.From, c.To, c.Encrypted
 	return object{
-		key: k.Key(), name: c.Name,
+		key: k.Key(), at: k, size: c.To - c.From, name: c.Name,
 		open: func(ctx context.Context) (io.ReadCloser, error) { return v.archive.OpenChunk(ctx, c) },
 	}
 }

@@ -73,7 +73,7 @@ func TestTail(t *testing.T) {
 		"the first is lost":   {func(w *world) { w.remove(first) }, verify.KindTail, tailDir, 0, 1},
 		"a record is damaged": {func(w *world) { w.putChunk(n, 250_000, 600_000, changed(250_000, 600_000, 450_000)) }, verify.KindRecord, tailDir, -1, 0},
 		"of another segment":  {func(w *world) { w.putChunk(n, 0, 300_000, w.another(n)[:300_000]); w.remove(second) }, verify.KindMisplaced, tailDir, 0, 2},
-		"encrypted":           {func(w *world) { w.encrypt(second) }, verify.KindEncrypted, second + ".age", 0, 1},
+		"encrypted":           {func(w *world) { w.encrypt(second) }, verify.KindDamaged, second + ".age", 0, 1},
 		"a later one":         {func(w *world) { w.putChunk(n.Next(), 0, 100, make([]byte, 100)) }, verify.KindHole, w.key(n), 0, 2},
 		"after a hole": {func(w *world) {
 			w.removeTail(n)

@@ -50,7 +50,8 @@ type Verifier struct {
 	skipped     atomic.Int64 // objects that it was not asked for any more
 
 	mu       sync.Mutex
-	report   Report // while it is being made
+	report   Report          // while it is being made
+	locked   map[string]bool // keys of encrypted objects that nobody can look into here
 	read     map[segment.TimelineID]bool
 	prefixes map[branching]copies
 }
@@ -64,7 +65,7 @@ func New(a *archive.Archive, store storage.Store, o Options) *Verifier {
 	if o.Pause == nil {
 		o.Pause = archive.Pause
 	}
-	return &Verifier{archive: a, store: store, id: a.Identity(), options: o, read: map[segment.TimelineID]bool{}, prefixes: map[branching]copies{}}
+	return &Verifier{archive: a, store: store, id: a.Identity(), options: o, read: map[segment.TimelineID]bool{}, prefixes: map[branching]copies{}, locked: map[string]bool{}}
 }
 
 // Progress is how many bytes of segments were read, of how many. total is 0 until
@@ -163,6 +164,7 @@ func (v *Verifier) summarize(s *survey) {
 			Kind: KindUnreadable, Message: fmt.Sprintf("%d more objects were not asked for: %v", n, errStore), Advice: adviceStore,
 		})
 	}
+	v.unseen()
 	r.SystemID, r.SegmentSize, r.Major = v.id.SystemID, v.id.SegmentSize, v.id.Major
 	r.Deep, r.Since = v.options.Deep, s.since
 	r.Timelines = s.timelines(v.id.SegmentSize)

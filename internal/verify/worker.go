@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/segment"
@@ -197,10 +196,12 @@ func (w *worker) failed(ctx context.Context, o object, out outcome) bool {
 	case errors.Is(err, errStore):
 		w.skipped.Add(1)
 	case errors.As(err, &damaged):
-		w.found(w.at(KindDamaged, o, damaged.Reason, w.adviceDamaged(o.name)))
+		f := w.at(KindDamaged, o, damaged.Reason, w.adviceDamaged(o.name))
+		f.Object = damaged.Key
+		w.found(f)
 	case errors.Is(err, archive.ErrEncrypted):
-		if strings.HasSuffix(o.key, suffixEncrypted) { // others were named already
-			w.found(w.encrypted(o.key, o.name))
+		if err := w.encrypted(ctx, o); err != nil {
+			w.failed(ctx, o, outcome{err: err})
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		w.found(w.at(KindGone, o, "it was listed, and is gone", w.adviceMissing(o.name)))
