@@ -15,6 +15,8 @@ import (
 // when the slot is free until it streams.
 const takeOver = 3 * time.Second
 
+const ofSlot = " from pg_replication_slots where slot_name = 'walrecv'"
+
 // pair are two receivers with the same slot and archive, and nothing else in
 // common.
 type pair struct {
@@ -36,7 +38,7 @@ func newPair(t testing.TB, c *pgtest.Cluster, archive string, args ...string) *p
 // waits waits until a receiver has seen that the slot is in use.
 func (p *pair) waits(r *receiver) {
 	p.t.Helper()
-	holder := p.c.Query("select active_pid from pg_replication_slots")
+	holder := p.c.Query("select active_pid" + ofSlot)
 	pgtest.Eventually(p.t, patience, func() bool {
 		return len(r.logged("the replication slot is in use", `"pid":`+holder)) > 0
 	}, "it does not wait for the slot")
@@ -47,9 +49,9 @@ func (p *pair) waits(r *receiver) {
 func (p *pair) takesOver(harm func()) {
 	p.t.Helper()
 	before := len(p.waiting.logged(`"msg":"streaming"`))
-	holder := p.c.Query("select active_pid from pg_replication_slots")
+	holder := p.c.Query("select active_pid" + ofSlot)
 	harm()
-	p.c.WaitFor("select active_pid is distinct from "+holder+" from pg_replication_slots", "t", patience)
+	p.c.WaitFor("select active_pid is distinct from "+holder+ofSlot, "t", patience)
 	free := time.Now()
 	p.waiting.streamsAgain(before + 1)
 	took := time.Since(free)

@@ -139,16 +139,20 @@ func (u *Uploader) summary(ctx context.Context, name segment.Name) *segment.Summ
 // makes no sense must not hold up the living timelines: what counts of it was
 // streamed again, or it holds nothing that was ever acknowledged.
 func (u *Uploader) uploadPartial(ctx context.Context, i item) error {
-	empty, err := u.isEmpty(i)
+	end, err := u.contentEnd(i)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it is complete by now
 	}
 	if err != nil {
 		return &LocalError{err}
 	}
-	if empty {
+	if end == 0 {
 		u.log.Debug("nothing to archive: a partial without WAL", "file", i.bases[0])
 		return nil
+	}
+	if superseded, err := u.superseded(ctx, i, end); superseded || err != nil {
+		u.log.Debug("nothing to archive: the archive has more of the segment than this partial", "file", i.bases[0], "error", err)
+		return err
 	}
 	open := u.archive.partialContent(i.name, interruptible(ctx, func() (io.ReadCloser, error) { return u.openPartial(i) }))
 	err = u.uploadPrepared(ctx, i, open, KindPartial).err
@@ -248,15 +252,14 @@ func (u *Uploader) open(i item) (vfs.File, int64, error) {
 	return file, size, nil
 }
 
-// isEmpty tells whether a partial has nothing but zeros.
-func (u *Uploader) isEmpty(i item) (bool, error) {
+// contentEnd is the offset at which what is not zeros ends in a partial.
+func (u *Uploader) contentEnd(i item) (int64, error) {
 	file, size, err := u.open(i)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer file.Close() // nothing was written through it
-	end, err := segment.ContentEnd(file, size)
-	return end == 0, err
+	return segment.ContentEnd(file, size)
 }
 
 func (u *Uploader) wrongSize(i item, size int64) error {
