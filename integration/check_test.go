@@ -112,6 +112,9 @@ func TestCheck(t *testing.T) {
 			got.says("server", "ok", "a primary", c.SystemID())
 			got.says("slot", "ok", "holds WAL back from 0/", "for walrecv at 127.0.0.1 since 20")
 			got.says("arrival", "ok", "WAL in complete segments")
+			got = check(t, args...)
+			got.only()
+			got.says("arrival", "ok", "WAL written now", "reached the archive within")
 			for _, name := range []string{"archive_read", "archive_list", "archive_write", "archive_conditional_write", "archive_delete", "continuity", "clock"} {
 				got.says(name, "ok")
 			}

@@ -72,17 +72,19 @@ func TestPair(t *testing.T) {
 		rounds = 10
 	}
 	for _, major := range pgtest.FewVersions(t) {
-		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
-			pairSurvives(t, major, rounds)
-		})
+		for _, ack := range []string{"flush", "archive"} {
+			t.Run(fmt.Sprintf("pg%d/ack %s", major, ack), func(t *testing.T) {
+				pairSurvives(t, major, rounds, ack)
+			})
+		}
 	}
 }
 
-func pairSurvives(t *testing.T, major, rounds int, args ...string) {
+func pairSurvives(t *testing.T, major, rounds int, ack string) {
 	c := small(t, major, map[string]string{"wal_sender_timeout": "1s"})
 	c.Exec("create table acked(row text primary key, filler text)")
 	archive := newDir(t)
-	p := newPair(t, c, archive, args...)
+	p := newPair(t, c, archive, "--ack="+ack)
 	first := firstOf(t, p.active)
 	backup := filepath.Join(pgtest.TempDir(t), "backup")
 	c.BaseBackup(t, backup)
@@ -92,7 +94,10 @@ func pairSurvives(t *testing.T, major, rounds int, args ...string) {
 		load.more(t, 200)
 		p.takesOver(p.active.Kill)
 		load.more(t, 200)
-		p.waiting.launch() // with the spool that it had
+		if ack == "archive" {
+			empty(t, p.waiting.spool) // nothing is lost by that
+		}
+		p.waiting.launch()
 		p.waits(p.waiting)
 	}
 	// One whose connection is dead, but which is not, does no harm when it wakes up.
@@ -114,11 +119,21 @@ func pairSurvives(t *testing.T, major, rounds int, args ...string) {
 		if alarms := r.logged(`"level":"ERROR"`); len(alarms) > 0 {
 			t.Errorf("errors: %v", alarms)
 		}
-		if err := os.RemoveAll(r.spool); err != nil {
-			t.Fatal(err)
-		}
+		empty(t, r.spool)
 	}
 	rows := load.rows()
 	t.Logf("%d rows acknowledged", len(rows))
 	checkRestored(t, c, backup, restoreCommand(p.active.bin, "--archive "+archive), rows)
+}
+
+// empty removes what is in a directory.
+func empty(t testing.TB, dir string) {
+	t.Helper()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Give(t, dir)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -72,7 +71,7 @@ func addCheckOptions(fs *pflag.FlagSet, c *checkConfig) {
 	boolVar(fs, &c.conn.primaryOnly, "primary-only", "", "the receiver refuses a server that is in recovery")
 	boolVar(fs, &c.acceptBranch, "accept-branch", "", "the receiver archives a timeline that leaves its parent below what is archived of it")
 	addArchiveOptions(fs, &c.archive)
-	fs.Var(rangeValue(&c.tailInterval, 0, math.MaxInt64), "tail-interval", "the receiver archives what is not a complete segment every `D`; 0: never")
+	fs.Var(rangeValue(&c.tailInterval, 0, 24*time.Hour), "tail-interval", "the receiver archives what is not a complete segment every `D`; 0: never")
 	boolVar(fs, &c.allowUnsafeStore, "allow-unsafe-store", "", "the receiver accepts a store without conditional writes")
 	fs.Var(rangeValue(&c.timeout, 0, time.Hour), "timeout", "WAL written now has to arrive within `D`; 0: do not wait for any")
 	boolVar(fs, &c.json, "json", "", "print one JSON document")
