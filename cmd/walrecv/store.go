@@ -27,7 +27,7 @@ func openStore(ctx context.Context, location storage.Location, environ []string,
 		Environ: environ, Connections: o.connections, Unsafe: o.unsafe, Classed: classed,
 	})
 	if err != nil {
-		return nil, usageError("%s: %w", location, err)
+		return nil, usageError("%w", err)
 	}
 	return store, nil
 }

@@ -19,6 +19,7 @@ import (
 
 // process is a running server.
 type process struct {
+	bin      string // versitygw
 	dir      string // of its own
 	endpoint string
 	keys     Keys
@@ -99,8 +100,8 @@ func start(bin string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{dir: dir, keys: Keys{"root" + rand.Text(), rand.Text()}}
-	if err := p.run(bin); err != nil {
+	p := &process{bin: bin, dir: dir, keys: Keys{"root" + rand.Text(), rand.Text()}}
+	if err := p.run(); err != nil {
 		if p.hold != nil {
 			p.hold.Close() // and so the server ends
 		} else {
@@ -111,7 +112,7 @@ func start(bin string) (*process, error) {
 	return p, nil
 }
 
-func (p *process) run(bin string) error {
+func (p *process) run() error {
 	for _, sub := range []string{dataDir, iamDir} {
 		if err := os.Mkdir(filepath.Join(p.dir, sub), 0o700); err != nil {
 			return err
@@ -127,7 +128,7 @@ func (p *process) run(bin string) error {
 		return err
 	}
 	defer read.Close()
-	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", keeper, "keeper", p.dir, bin, "--quiet", "--keep-alive", "--port", address,
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", "-c", keeper, "keeper", p.dir, p.bin, "--quiet", "--keep-alive", "--port", address,
 		"--region", Region, "--iam-dir", filepath.Join(p.dir, iamDir), "--iam-cache-disable",
 		"posix", filepath.Join(p.dir, dataDir))
 	cmd.Stdin = read

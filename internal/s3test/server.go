@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -43,11 +45,71 @@ func (k Keys) Environ() []string {
 	}
 }
 
+// Other returns the same bucket as another user knows it: with the keys of one
+// who has the rights that a policy of the bucket grants, and no others.
+func (s *Server) Other(t testing.TB, statements ...Statement) *Server {
+	t.Helper()
+	p, err := theServer()
+	if err != nil {
+		t.Fatalf("s3test: %v", err)
+	}
+	other := *s
+	other.Keys = Keys{"user" + rand.Text(), rand.Text()}
+	cmd := exec.CommandContext(t.Context(), p.bin, "admin", "--endpoint-url", s.Endpoint, "--access", p.keys.Access, "--secret", p.keys.Secret,
+		"create-user", "--access", other.Keys.Access, "--secret", other.Keys.Secret, "--role", "user")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("s3test: make a user: %v\n%s", err, out)
+	}
+	other.grant(t, p.keys, statements)
+	return &other
+}
+
+// Statement is one of a policy: what is allowed on which keys, "" for those that
+// concern the bucket.
+type Statement struct {
+	Actions []string
+	Keys    string
+}
+
+// grant sets the policy of the bucket: the rights of nobody else stay.
+func (s *Server) grant(t testing.TB, owner Keys, statements []Statement) {
+	t.Helper()
+	var list []map[string]any
+	for _, st := range statements {
+		resource := "arn:aws:s3:::" + s.Bucket
+		if st.Keys != "" {
+			resource += "/" + st.Keys
+		}
+		list = append(list, map[string]any{
+			"Effect": "Allow", "Principal": map[string]any{"AWS": []string{s.Keys.Access}}, "Action": st.Actions, "Resource": resource,
+		})
+	}
+	policy, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": list})
+	if err == nil {
+		err = request(t.Context(), s.Endpoint, owner, http.MethodPut, "/"+s.Bucket+"?policy", policy)
+	}
+	if err != nil {
+		t.Fatalf("s3test: policy of %s: %v", s.Bucket, err)
+	}
+}
+
 // theServer is started at the first use.
 var theServer = sync.OnceValues(startServer)
 
 // Start returns a bucket that is empty, and is removed at the end of the test.
 func Start(t testing.TB) *Server {
+	t.Helper()
+	return startWith(t)
+}
+
+// StartLocked returns a bucket with object lock, which takes no object without a
+// digest.
+func StartLocked(t testing.TB) *Server {
+	t.Helper()
+	return startWith(t, [2]string{"X-Amz-Bucket-Object-Lock-Enabled", "true"})
+}
+
+func startWith(t testing.TB, header ...[2]string) *Server {
 	t.Helper()
 	p, err := theServer()
 	if err != nil {
@@ -55,7 +117,7 @@ func Start(t testing.TB) *Server {
 	}
 	s := &Server{Endpoint: p.endpoint, Bucket: "b-" + strings.ToLower(rand.Text()), Keys: p.keys}
 	s.dir = filepath.Join(p.dir, dataDir, s.Bucket)
-	if err := request(t.Context(), s.Endpoint, s.Keys, http.MethodPut, "/"+s.Bucket, nil); err != nil {
+	if err := request(t.Context(), s.Endpoint, s.Keys, http.MethodPut, "/"+s.Bucket, nil, header...); err != nil {
 		t.Fatalf("s3test: make the bucket %s: %v", s.Bucket, err)
 	}
 	t.Cleanup(func() {
@@ -104,12 +166,15 @@ func (s *Server) Objects(t testing.TB) []string {
 }
 
 // request makes one signed request. path begins with a slash.
-func request(ctx context.Context, endpoint string, k Keys, method, path string, body []byte) error {
+func request(ctx context.Context, endpoint string, k Keys, method, path string, body []byte, header ...[2]string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, endpoint+path, bytes.NewReader(body))
 	if err != nil {
 		return err
+	}
+	for _, h := range header {
+		req.Header.Set(h[0], h[1])
 	}
 	if err := sign(req, k, payloadHash(body)); err != nil {
 		return err

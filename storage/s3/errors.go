@@ -73,14 +73,16 @@ func (s *Store) refused(what string, answer smithy.APIError, r reply) error {
 	said := func(is error, format string, args ...any) error {
 		return &failure{fmt.Sprintf("%s: %s (%s)", what, fmt.Sprintf(format, args...), inBrief(answer, status)), is}
 	}
-	switch code := answer.ErrorCode(); code {
+	op, key, _ := strings.Cut(what, " ")
+	switch answer.ErrorCode() {
 	case "NoSuchKey":
-		op, key, _ := strings.Cut(what, " ")
+		if op == "put" || op == "list" { // which need none
+			return s.notS3(what, inBrief(answer, status))
+		}
 		return &fs.PathError{Op: op, Path: key, Err: fs.ErrNotExist}
 	case "NoSuchBucket":
 		return said(storage.ErrNoRoot, "the %s does not exist", s.where)
 	case "PreconditionFailed":
-		op, key, _ := strings.Cut(what, " ")
 		return &fs.PathError{Op: op, Path: key, Err: fs.ErrExist}
 	case "RequestTimeTooSkewed", "RequestExpired":
 		return said(nil, "the clock of this host and that of %s differ too much: set it right", s.where)
@@ -96,7 +98,7 @@ func (s *Store) refused(what string, answer smithy.APIError, r reply) error {
 		return said(fs.ErrPermission, "%s refuses it: the keys lack a right", s.where)
 	case status == http.StatusMovedPermanently, status == http.StatusTemporaryRedirect:
 		return said(storage.ErrSetup, "%s is not in this region%s", s.where, r.hint())
-	case strings.HasPrefix(what, "put ") && noConditions(answer, status):
+	case op == "put" && noConditions(answer, status):
 		return said(storage.ErrUnsafe, "%s: %v", s.where, storage.ErrUnsafe)
 	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed:
 		return s.notS3(what, inBrief(answer, status))

@@ -3,7 +3,6 @@ package s3
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -89,13 +88,16 @@ func (s *Store) ListDirs(ctx context.Context, prefix string, fn func(name string
 // pages asks for one page after the other until fn has an error.
 func (s *Store) pages(ctx context.Context, what string, in *s3.ListObjectsV2Input, fn func(*s3.ListObjectsV2Output) error) error {
 	in.Bucket = &s.loc.Bucket
+	if s.options.page > 0 {
+		in.MaxKeys = &s.options.page
+	}
 	for {
 		if err := ended(ctx, what); err != nil {
 			return err
 		}
 		out, err := s.client.ListObjectsV2(ctx, in)
 		if err != nil {
-			return s.listFailed(ctx, what, err)
+			return s.failed(ctx, what, err)
 		}
 		// An answer that is no listing decodes as an empty one.
 		if out.KeyCount == nil && out.Name == nil {
@@ -112,15 +114,6 @@ func (s *Store) pages(ctx context.Context, what string, in *s3.ListObjectsV2Inpu
 		}
 		in.ContinuationToken, in.StartAfter = out.NextContinuationToken, nil
 	}
-}
-
-// listFailed keeps a listing from being absent: there is nothing that could be.
-func (s *Store) listFailed(ctx context.Context, what string, err error) error {
-	failure := s.failed(ctx, what, err)
-	if isAbsent(failure) {
-		return s.notS3(what, fs.ErrNotExist.Error())
-	}
-	return failure
 }
 
 // before is a text that no key is, nor any between it and from: "~" is above

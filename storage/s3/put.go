@@ -116,8 +116,9 @@ func (s *Store) newHash() hash.Hash {
 	return sha256.New()
 }
 
-// checksum adds the digest as a header, which also a bucket with object lock
-// wants, and keeps the SDK from adding its own after the content.
+// checksum adds the digest as a header, without which a bucket with object lock
+// takes nothing. The SDK's own would come after the content, in a framing that not
+// every store knows.
 func (s *Store) checksum(in *s3.PutObjectInput, sum []byte) func(*s3.Options) {
 	text := base64.StdEncoding.EncodeToString(sum)
 	switch s.loc.Checksum {

@@ -42,6 +42,7 @@ type Options struct {
 	Unsafe bool
 
 	times times // zero: defaultTimes
+	page  int32 // keys in one answer to a listing; 0: as many as the store likes
 }
 
 // times are the deadlines of one try of a request.

@@ -17,6 +17,11 @@ import (
 // Run checks every sentence of the contract of [storage.Store], and of
 // [storage.Deleter] if the store is one. newStore returns an empty store.
 func Run(t *testing.T, newStore func(t *testing.T) storage.Store) {
+	RunPaged(t, 1000, newStore)
+}
+
+// RunPaged is Run for a store that lists so many keys at a time.
+func RunPaged(t *testing.T, page int, newStore func(t *testing.T) storage.Store) {
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, storage.Store)
@@ -36,7 +41,7 @@ func Run(t *testing.T, newStore func(t *testing.T) storage.Store) {
 		{"RefusedKeys", testRefusedKeys},
 		{"KeyAndDirectory", testKeyAndDirectory},
 		{"ListOrder", testListOrder},
-		{"ListMany", testListMany},
+		{"ListMany", func(t *testing.T, s storage.Store) { testListMany(t, s, page) }},
 		{"ListError", testListError},
 		{"ListCancelled", testListCancelled},
 		{"ListReenters", testListReenters},

@@ -74,8 +74,8 @@ func randomKey(r *rand.Rand) string {
 	return string(key)
 }
 
-func testListMany(t *testing.T, s storage.Store) {
-	const n = 2100 // more than two pages of 1000
+func testListMany(t *testing.T, s storage.Store, page int) {
+	n := 2*page + page/10 // more than two pages
 	var keys []string
 	for i := range n {
 		keys = append(keys, fmt.Sprintf("many/%d/%08X", i%2, i*i))
