@@ -43,6 +43,6 @@ func besides(err, passed error) error {
 
 // behind says that the server has not come as far as what is held.
 func (s *session) behind() bool {
-	return s.server.Timeline < s.held.Newest ||
+	return s.lag || s.server.Timeline < s.held.Newest ||
 		s.server.InRecovery && s.held.EndOn(s.server.Timeline, s.server.SegmentSize) > s.server.End
 }

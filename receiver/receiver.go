@@ -149,6 +149,7 @@ type Receiver struct {
 	gone        segment.Position // a start that the server has no file for; see explain
 	lastFailure string           // logged already
 	slotUser    string           // logged already: who has the slot
+	lag         lag              // of the standby that was found behind last
 }
 
 // New prepares a Receiver; Run does everything else.

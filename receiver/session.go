@@ -63,6 +63,7 @@ type session struct {
 	slotWasLost bool // before that
 	streamed    bool // on this connection
 	repeating   bool // what is streamed first is held already, and came damaged
+	lag         bool // it is a standby that has not come as far as what is held
 }
 
 // prepare learns what is needed to decide where to start, and refuses what must
@@ -75,6 +76,9 @@ func (s *session) prepare(ctx context.Context) error {
 	s.r.progress.connected(s.server)
 	if err := s.r.keeper.Identify(ctx, s.cluster()); err != nil {
 		return local(err)
+	}
+	if err := s.lagging(); err != nil {
+		return err
 	}
 	if s.held, err = s.r.keeper.Held(ctx); err != nil {
 		return local(err)
@@ -145,8 +149,7 @@ func (s *session) keepHistories(from, to segment.TimelineID) error {
 // checkBranch refuses a server whose WAL does not continue what is held.
 func (s *session) checkBranch(ctx context.Context) error {
 	if s.server.InRecovery && s.server.Timeline < s.held.Newest {
-		return fmt.Errorf("the standby is on timeline %d and timeline %d is held already: waiting for it to follow",
-			uint32(s.server.Timeline), uint32(s.held.Newest))
+		return s.mustFollow(s.held.Newest, 0)
 	}
 	if !s.r.o.AcceptBranch {
 		if err := segment.CheckBranch(s.history, s.server.SegmentSize, s.held); err != nil {
@@ -165,7 +168,7 @@ func (s *session) checkBranch(ctx context.Context) error {
 		return nil
 	}
 	if s.server.InRecovery {
-		return fmt.Errorf("the standby is at %s and WAL up to %s is held already: waiting for it to follow", s.server.End, end)
+		return s.mustFollow(s.server.Timeline, end)
 	}
 	return local(fmt.Errorf("the server ends at %s on timeline %d, where WAL up to %s is held: was it restored from a snapshot? %w",
 		s.server.End, uint32(s.server.Timeline), end, segment.ErrBranch))
