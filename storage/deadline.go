@@ -39,7 +39,7 @@ type deadlineDeleter struct {
 func (d deadline) Put(ctx context.Context, key string, src Source) error {
 	// Closed also after a Put that was not given up: the content is the
 	// caller's again as soon as this returns.
-	g := &gate{src: src, size: src.Size(), readers: map[*gateReader]struct{}{}}
+	g := &gate{ctx: ctx, src: src, size: src.Size(), readers: map[*gateReader]struct{}{}}
 	defer g.shut()
 	_, err := wait(ctx, "put "+key, func() (struct{}, error) {
 		return struct{}{}, d.store.Put(ctx, key, g)
@@ -182,6 +182,7 @@ func gaveUp(ctx context.Context, what string) error {
 // gate is a Source that can be shut while a Store still reads it. Its lock is
 // held during every call to the real one.
 type gate struct {
+	ctx  context.Context // of the Put
 	size int64
 
 	mu      sync.Mutex
@@ -233,7 +234,9 @@ func (r *gateReader) Read(p []byte) (int, error) {
 	if r.gate.closed {
 		return 0, errGateShut
 	}
-	return r.r.Read(p)
+	n, err := r.r.Read(p)
+	Moved(r.gate.ctx, n)
+	return n, err
 }
 
 func (r *gateReader) Seek(offset int64, whence int) (int64, error) {

@@ -75,6 +75,7 @@ func (b *body) fill(p []byte, read func([]byte) (int, error)) (int, error) {
 	if err != nil {
 		return 0, err // buf stays with the read that was given up
 	}
+	Moved(b.ctx, r.n)
 	copy(p, buf[:r.n])
 	bodyBuffers.Put(buf)
 	return r.n, r.err

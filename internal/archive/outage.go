@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/walrecv/walrecv/storage"
 )
 
 // Back-off between two tries of one upload, before jitter of half of it in both
@@ -17,8 +19,9 @@ const (
 	lastPause  = 20 * time.Second
 )
 
-// Time that one try may take: for anything at all, and per byte at the slowest
-// rate that still counts as working. A connection that hangs is given up then.
+// Time that may pass in one try without a byte being moved: for anything at all,
+// and per byte of its content, some of which can be on its way unseen. A connection
+// that hangs is given up then, a slow one is not.
 const (
 	tryTimeout  = 2 * time.Minute
 	slowestRate = 64 << 10 // bytes per second
@@ -27,28 +30,35 @@ const (
 // outage keeps account of trouble with the store over all uploads, so that it
 // is told of twice, when it begins and when it is over, and not with every try.
 type outage struct {
-	log *slog.Logger
+	log     *slog.Logger
+	waiting func() int // how many files are to be archived
 
 	mu      sync.Mutex
 	on      bool
 	failing int // uploads whose last try failed
 	tries   int // that failed since it began
 	since   time.Time
+	over    chan struct{} // closed when an upload works that has failed before
 }
 
 // failed records a failed try; first says that the upload had no failed one yet.
-func (o *outage) failed(what string, err error, first bool) {
+// What it returns is closed when it is worth another try before its time.
+func (o *outage) failed(what string, err error, first bool) <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.tries++
 	if first {
 		o.failing++
 	}
+	if o.over == nil {
+		o.over = make(chan struct{})
+	}
 	if o.on {
-		return
+		return o.over
 	}
 	o.on, o.since = true, time.Now()
 	o.log.Warn("cannot archive; trying again until it works", "file", what, "error", err)
+	return o.over
 }
 
 // succeeded records the success of an upload.
@@ -57,11 +67,17 @@ func (o *outage) succeeded(afterFailures bool) {
 	defer o.mu.Unlock()
 	if afterFailures {
 		o.failing--
+		// The others need not wait until their own time has come. One that fails for
+		// a reason of its own is not tried more often by those that never failed.
+		if o.over != nil {
+			close(o.over)
+			o.over = nil
+		}
 	}
 	if !o.on || o.failing > 0 {
 		return
 	}
-	o.log.Info("archiving works again", "failed_tries", o.tries, "after", time.Since(o.since).Round(time.Millisecond))
+	o.log.Info("archiving works again", "failed_tries", o.tries, "after", time.Since(o.since).Round(time.Millisecond).String(), "files_waiting", o.waiting())
 	o.on, o.tries = false, 0
 }
 
@@ -93,10 +109,12 @@ func (o *outage) retry(ctx context.Context, what string, size int64, try func(co
 			o.abandoned(failures > 0)
 			return err
 		}
-		o.failed(what, err, failures == 0)
+		over := o.failed(what, err, failures == 0)
 		timer := time.NewTimer(pause.NextBackOff())
 		select {
 		case <-timer.C:
+		case <-over:
+			timer.Stop()
 		case <-ctx.Done():
 			timer.Stop()
 			o.abandoned(true)
@@ -106,7 +124,7 @@ func (o *outage) retry(ctx context.Context, what string, size int64, try func(co
 }
 
 func tryOnce(ctx context.Context, size int64, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, tryTimeout+time.Duration(size/slowestRate)*time.Second)
+	ctx, cancel := storage.WithPatience(ctx, tryTimeout+time.Duration(size/slowestRate)*time.Second)
 	defer cancel()
 	return try(ctx)
 }

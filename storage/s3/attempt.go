@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -22,7 +23,8 @@ func (*hungError) RetryableError() bool { return true }
 
 // addDeadlines gives every try of a request its time. The transport bounds the
 // waiting for the head of an answer only: a store that takes no more of what is
-// sent, or stops within an answer, would be waited for endlessly.
+// sent, or stops within an answer, would be waited for endlessly. One that takes a
+// little all the time, over a slow line, is waited for.
 func addDeadlines(t times) func(*middleware.Stack) error {
 	return func(stack *middleware.Stack) error {
 		return stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc("WalrecvDeadline", func(
@@ -34,9 +36,9 @@ func addDeadlines(t times) func(*middleware.Stack) error {
 			}
 			hung := &hungError{after}
 			one, cancel := context.WithCancelCause(ctx)
-			timer := time.AfterFunc(after, func() { cancel(hung) })
+			w := watch(after, sentOf(in), func() { cancel(hung) })
 			out, meta, err := next.HandleFinalize(one, in)
-			timer.Stop()
+			w.stop()
 			if err != nil && context.Cause(one) == hung { //nolint:errorlint // that very one
 				err = hung
 			}
@@ -48,6 +50,47 @@ func addDeadlines(t times) func(*middleware.Stack) error {
 			return out, meta, err
 		}), "Retry", middleware.After)
 	}
+}
+
+// sentOf counts the bytes of a request's content that were sent.
+func sentOf(in middleware.FinalizeInput) func() int64 {
+	if req, ok := in.Request.(*smithyhttp.Request); ok {
+		if c, ok := req.GetStream().(*content); ok {
+			return c.sent.Load
+		}
+	}
+	return func() int64 { return 0 }
+}
+
+// watchdog waits for something to stand still.
+type watchdog struct {
+	mu    sync.Mutex
+	timer *time.Timer
+}
+
+// watch calls still once a count has not changed for a time, unless it is stopped.
+func watch(after time.Duration, count func() int64, still func()) *watchdog {
+	w := &watchdog{}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen := count()
+	w.timer = time.AfterFunc(after, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if now := count(); now != seen {
+			seen = now
+			w.timer.Reset(after)
+			return
+		}
+		still()
+	})
+	return w
+}
+
+func (w *watchdog) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer.Stop()
 }
 
 // webPageError says that something answers that is no store of objects.

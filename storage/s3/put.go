@@ -12,6 +12,7 @@ import (
 	"hash/crc64"
 	"io"
 	"io/fs"
+	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -141,6 +142,7 @@ type content struct {
 	size int64
 	at   int64
 	err  error
+	sent atomic.Int64 // bytes, also those of tries that failed
 }
 
 // digest reads all of it, and goes back to its start. Without a hash it only
@@ -173,6 +175,7 @@ func (c *content) Read(p []byte) (int, error) {
 	}
 	n, err := c.r.Read(p[:min(int64(len(p)), c.size-c.at)])
 	c.at += int64(n)
+	c.sent.Add(int64(n))
 	if err == io.EOF && c.at < c.size {
 		err = io.ErrUnexpectedEOF
 	}

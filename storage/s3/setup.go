@@ -126,6 +126,10 @@ func (c *setup) retryer() aws.Retryer {
 	return retry.AddWithErrorCodes(standard, "ConditionalRequestConflict", "OperationAborted")
 }
 
+// socketBuffer is the most that Linux keeps of what was written to a connection,
+// unless told otherwise.
+const socketBuffer = 4 << 20
+
 // httpClient has deadlines for everything but the content of requests and
 // answers; for that see addDeadlines and body.
 func (c *setup) httpClient() (*awshttp.BuildableClient, error) {
@@ -138,7 +142,8 @@ func (c *setup) httpClient() (*awshttp.BuildableClient, error) {
 		connections = 16
 	}
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-		t.ResponseHeaderTimeout = c.options.times.answer
+		// What was written last may still be on its way out of the kernel.
+		t.ResponseHeaderTimeout = c.options.times.answer + time.Duration(socketBuffer/c.options.times.rate)*time.Second
 		t.IdleConnTimeout = 90 * time.Second
 		t.MaxIdleConns = 0
 		t.MaxIdleConnsPerHost = connections
