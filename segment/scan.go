@@ -50,6 +50,7 @@ func scanDir(fsys vfs.FS, dir string, size Size) (Listing, error) {
 		return Listing{}, fmt.Errorf("list spool: %w", err)
 	}
 	var l Listing
+	l.Sealed = make([]File, 0, len(entries)) // most of them, after a long outage of an archive
 	for _, e := range entries {
 		if !e.Dir {
 			l.add(e, size)
@@ -67,9 +68,11 @@ func (l *Listing) add(e vfs.DirEntry, size Size) {
 		l.Scratch = append(l.Scratch, e.Name)
 		return
 	}
-	switch tli, err := ParseHistoryName(e.Name); {
-	case err == nil:
-		l.Histories = append(l.Histories, tli)
+	switch {
+	case strings.HasSuffix(e.Name, historySuffix):
+		if tli, err := ParseHistoryName(e.Name); err == nil {
+			l.Histories = append(l.Histories, tli)
+		}
 		return
 	case IsGapName(e.Name):
 		l.Gaps = append(l.Gaps, e.Name)

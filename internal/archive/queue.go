@@ -2,7 +2,6 @@ package archive
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	"github.com/walrecv/walrecv/internal/vfs"
@@ -91,7 +90,8 @@ func (i item) order(j item) int {
 // writes that after it has synced the old partial, and never comes back to it. So
 // is one that an accepted gap begins with.
 func plan(l segment.Listing, size segment.Size) []item {
-	var items []item
+	// Not grown piece by piece: after a long outage these are many.
+	items := make([]item, 0, len(l.BadSize)+len(l.Sealed)+len(l.Partials)+len(l.Histories)+len(l.Gaps)+len(l.Marks))
 	newest := segment.TimelineID(0)
 	for _, t := range l.Histories {
 		newest = max(newest, t)
@@ -110,9 +110,9 @@ func plan(l segment.Listing, size segment.Size) []item {
 	}
 	items = append(items, planFindings(itemGap, l.Gaps)...)
 	items = append(items, planFindings(itemMark, l.Marks)...)
-	items = append(items, planSealed(l, begun)...)
+	items = appendSealed(items, l, begun)
 	slices.SortFunc(items, item.order)
-	return items
+	return onceEach(items)
 }
 
 // inGap tells whether a segment is one of those that are not waited for.
@@ -133,26 +133,36 @@ func planFindings(kind itemKind, bases []string) []item {
 	return items
 }
 
-// planSealed lists the complete segments, each once. One that is there both
-// plain and compressed is read from the plain file. A compressed one whose
-// segment is being streamed again is left out: it must have been found damaged.
-// One of the wrong size is not: it would be a hole that nobody sees.
-func planSealed(l segment.Listing, begun map[segment.Name]bool) []item {
-	sealed := map[segment.Name]item{}
-	for _, f := range slices.Concat(l.BadSize, l.Sealed) {
-		if f.Suffix != "" && begun[f.Name] {
+// appendSealed appends the files of complete segments. A compressed one whose
+// segment is being streamed again is left out: it must have been found damaged. One
+// of the wrong size is not: it would be a hole that nobody sees.
+func appendSealed(items []item, l segment.Listing, begun map[segment.Name]bool) []item {
+	bases := make([]string, 0, len(l.BadSize)+len(l.Sealed))
+	for _, files := range [][]segment.File{l.BadSize, l.Sealed} {
+		for _, f := range files {
+			if f.Suffix != "" && begun[f.Name] {
+				continue
+			}
+			bases = append(bases, f.Base)
+			n := len(bases)
+			items = append(items, item{kind: itemSealed, name: f.Name, bases: bases[n-1 : n : n], file: f.ID})
+		}
+	}
+	return items
+}
+
+// onceEach makes one item of the files of a segment that is there both plain and
+// compressed. The plain one, which sorts first, is read.
+func onceEach(items []item) []item {
+	once := items[:0]
+	for _, i := range items {
+		if n := len(once); n > 0 && i.kind == itemSealed && once[n-1].kind == itemSealed && once[n-1].name == i.name {
+			once[n-1].bases = append(once[n-1].bases, i.bases...)
 			continue
 		}
-		i, twice := sealed[f.Name]
-		i.kind, i.name, i.bases = itemSealed, f.Name, append(i.bases, f.Base)
-		if !twice || f.Suffix == "" {
-			last := len(i.bases) - 1
-			i.bases[0], i.bases[last] = i.bases[last], i.bases[0]
-			i.file = f.ID
-		}
-		sealed[f.Name] = i
+		once = append(once, i)
 	}
-	return slices.Collect(maps.Values(sealed))
+	return once
 }
 
 // keepers names the complete segments that stay in the spool after they were

@@ -47,6 +47,9 @@ type Uploader struct {
 	// Owned by the one goroutine in Run or Drain.
 	done      map[itemID]archived // and still in the spool
 	removable int                 // segments archived since the last scan
+	scanned   time.Time           // when the last scan ended
+	took      time.Duration       // how long it took
+	stale     bool                // there may be something new since
 	told      map[string]bool     // files whose removal failed, and was told of
 }
 
@@ -81,7 +84,7 @@ func NewUploader(a *Archive, spool Spool, o UploaderOptions, log *slog.Logger) *
 	if o.OnUpload == nil {
 		o.OnUpload = func(string, time.Duration, error) {}
 	}
-	return &Uploader{
+	u := &Uploader{
 		archive:   a,
 		spool:     spool,
 		scratch:   NewScratch(spool.FS(), spool.Dir()),
@@ -97,6 +100,8 @@ func NewUploader(a *Archive, spool Spool, o UploaderOptions, log *slog.Logger) *
 		done:      map[itemID]archived{},
 		told:      map[string]bool{},
 	}
+	u.outage.waiting = u.waiting.count
+	return u
 }
 
 // Nudge says that there may be something new in the spool. It never blocks and
@@ -168,6 +173,11 @@ func (u *Uploader) run(ctx context.Context, drain bool) error {
 		workers.Go(func() { u.indexer.run(ctx) })
 	}
 	for {
+		if u.stale && len(queue) == 0 {
+			if queue, err = u.scan(flight); err != nil {
+				return err
+			}
+		}
 		for len(queue) > 0 && u.mayStart(flight, queue[0]) {
 			j := job{item: queue[0], done: make(chan outcome, 1)}
 			workers.Go(func() { j.done <- u.upload(ctx, j.item) })
@@ -192,7 +202,9 @@ func (u *Uploader) run(ctx context.Context, drain bool) error {
 				}
 			}
 		case <-u.wake:
-			queue, err = u.scan(flight)
+			if u.stale = u.tooSoon(queue); !u.stale {
+				queue, err = u.scan(flight)
+			}
 		case <-ctx.Done():
 			err = ctx.Err()
 		}

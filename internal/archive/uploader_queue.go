@@ -16,6 +16,10 @@ import (
 // queue is not listed once for each of its files.
 const archivedPerScan = 64
 
+// scanShare is the part of the time that is spent on scans because of what is new,
+// while there is enough to do without it.
+const scanShare = 50
+
 // archived is what was archived of an item: that is remembered for complete
 // segments, which are removed sooner or later. Another file may stand under the
 // name then: a server that says something else makes the receiver set the old one
@@ -30,16 +34,26 @@ type archived struct {
 // can take the name of a file between the look at it and its removal.
 func (u *Uploader) scan(flight []job) (queue []item, err error) {
 	look := u.looks.Add(1)
+	began := time.Now()
 	err = u.spool.View(func(l segment.Listing) { queue = u.look(l, flight, look) })
+	u.scanned = time.Now()
+	u.took, u.stale = u.scanned.Sub(began), false
 	u.tail.nudge()
 	return queue, err
+}
+
+// tooSoon tells whether what is new can wait for the next scan: after a long outage
+// a scan takes a second, and there would be one for each new segment.
+func (u *Uploader) tooSoon(queue []item) bool {
+	return len(queue) > 0 && time.Since(u.scanned) < scanShare*u.took
 }
 
 func (u *Uploader) look(l segment.Listing, flight []job, look uint64) []item {
 	items := plan(l, u.archive.id.SegmentSize)
 	keep := keepers(items)
 	done := map[itemID]archived{}
-	var queue, left []item
+	left := make([]item, 0, len(items))
+	queue := items[:0]
 	for _, i := range items {
 		if was, ok := u.done[i.id()]; ok {
 			done[i.id()] = was

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -84,21 +83,21 @@ func (osFS) ReadDir(name string) ([]DirEntry, error) {
 		return nil, err
 	}
 	defer d.Close()
-	names, err := d.ReadDir(-1)
+	names, err := d.Readdirnames(-1)
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(names, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	slices.Sort(names)
 	var entries []DirEntry
 	err = control(d, func(fd int) error {
 		entries = make([]DirEntry, 0, len(names))
 		for _, n := range names {
-			e, err := entryAt(fd, n.Name())
+			e, err := entryAt(fd, n)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // removed since the directory was read
 			}
 			if err != nil {
-				return &fs.PathError{Op: "stat", Path: filepath.Join(name, n.Name()), Err: err}
+				return &fs.PathError{Op: "stat", Path: filepath.Join(name, n), Err: err}
 			}
 			entries = append(entries, e)
 		}
