@@ -99,6 +99,7 @@ func TestPause(t *testing.T) {
 					t.Errorf("told %d times of a full spool, %d times of room", full, room)
 				}
 				q.archiveUntil(end)
+				q.archive(-1)
 				if full, room := q.told(saysFull), q.told(saysRoom); full != 1 || room != 1 {
 					t.Errorf("told %d times of a full spool, %d times of room", full, room)
 				}
