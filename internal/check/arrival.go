@@ -21,7 +21,7 @@ const watchEvery = 250 * time.Millisecond
 // arrival writes a little WAL and waits until the archive holds it. Where nothing
 // can be written, what the server has written already has to do.
 func arrival(ctx context.Context, w *world) []Line {
-	by, known := w.streamingReceiver(ctx)
+	by, known := w.awaitReceiver(ctx)
 	if known && by.PID == 0 {
 		return fault("start walrecv receive", "no receiver streams from this server%s: WAL that is written now does not reach the archive", w.throughSlot())
 	}
@@ -63,6 +63,28 @@ func (w *world) throughSlot() string {
 		return ""
 	}
 	return " through the slot " + w.o.Slot
+}
+
+// comeback is how long a receiver may be away: its connection may just have ended,
+// or another one be about to take over.
+const comeback = 5 * time.Second
+
+// awaitReceiver is streamingReceiver with some patience.
+func (w *world) awaitReceiver(ctx context.Context) (by receiver.Walsender, known bool) {
+	deadline := time.Now().Add(min(comeback, w.o.Timeout))
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		by, known = w.streamingReceiver(ctx)
+		if !known || by.PID != 0 || !time.Now().Before(deadline) {
+			return by, known
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return by, known
+		}
+	}
 }
 
 // streamingReceiver finds out who streams through the slot, or without one under

@@ -36,6 +36,8 @@ type rig struct {
 	skew      time.Duration // of the server's clock
 	emit      func() string // what writes WAL; nil: it may not
 	sql       bool
+	asks      int       // for the slot
+	asked     func(int) // called before each answer; may be nil
 }
 
 func newRig(t *testing.T, c fakepg.Config) *rig {
@@ -91,6 +93,10 @@ func (r *rig) answer(c *fakepg.Conn, command string) (bool, error) {
 		}
 		return true, c.Complete("SELECT 0")
 	case strings.Contains(command, "pg_replication_slots"):
+		r.asks++
+		if r.asked != nil {
+			r.asked(r.asks)
+		}
 		restart := ""
 		if slot.RestartLSN != 0 {
 			restart = fakepg.FormatLSN(slot.RestartLSN)
@@ -371,6 +377,17 @@ func TestArrival(t *testing.T) {
 		}, check.OK, "reached"},
 		{"nothing may be written", func(r *rig) { r.emit = nil; r.segment(4); r.chunk(5, 0, 1000) }, check.OK, "up to 0/5003E8 on timeline 1, where the server was"},
 		{"without a tail", func(r *rig) { r.o.Tail = false; r.segment(4); r.segment(5) }, check.OK, "WAL in complete segments, up to 0/600000"},
+		{"a receiver comes back", func(r *rig) {
+			r.user, r.o.Timeout = "", 20*time.Second
+			r.asked = func(n int) {
+				if n > 2 {
+					r.user = "4711"
+				}
+			}
+			r.segment(4)
+			r.segment(5)
+			r.chunk(6, 0, 500)
+		}, check.OK, "reached"},
 		{"nobody streams", func(r *rig) { r.user = "" }, check.Error, "no receiver streams from this server through the slot s"},
 		{"without a slot", func(r *rig) { r.o.Slot = ""; r.segment(4); r.segment(5); r.chunk(6, 0, 500) }, check.OK, "reached"},
 		{"not to be asked", func(r *rig) { r.sql = false; r.segment(4); r.chunk(5, 0, 999) }, check.Error, "the receiver that streams is not known"},
@@ -398,4 +415,21 @@ func TestEndsWhenStopped(t *testing.T) {
 	if err := check.Run(ctx, r.o, func(l check.Line) { t.Errorf("told %+v", l) }); err == nil {
 		t.Error("no error")
 	}
+}
+
+// What is between the archive and the slot is in a receiver's directory, if it is
+// anywhere.
+func TestContinuity(t *testing.T) {
+	r := newRig(t, fakepg.Config{})
+	r.segment(3)
+	r.run().says("continuity", check.OK, "continues what the archive holds, at the segment at 0/400000 on timeline 1")
+	r.server.SetSlot("s", fakepg.Slot{RestartLSN: 5 * mib})
+	r.run().says("continuity", check.OK, "") // somebody streams, who has the rest
+	r.user = ""
+	r.run().says("continuity", check.Warning, "the slot holds WAL back from 0/500000 on")
+	r.segment(6)
+	r.run().says("continuity", check.Error, "the archive holds WAL up to 0/700000")
+	r = newRig(t, fakepg.Config{Standby: true})
+	r.segment(6)
+	r.run().says("continuity", check.Warning, "wait until it has caught up")
 }

@@ -34,7 +34,7 @@ func continuity(ctx context.Context, w *world) []Line {
 	switch {
 	case !any:
 		return ok("the archive holds no WAL yet")
-	case w.slotSeen && w.slot.RestartLSN >= next.LSN+segment.LSN(w.server.SegmentSize) && w.slot.User.PID == 0:
+	case w.slotUser && w.slot.User.PID == 0 && w.slot.RestartLSN >= next.LSN+segment.LSN(w.server.SegmentSize):
 		return warning("start the receiver with the directory that it had; if that is lost, streaming goes on if the server still has the WAL",
 			"the archive ends in the segment at %s, and the slot holds WAL back from %s on: what is between is in the receiver's directory, or on the server by chance", next, w.slot.RestartLSN)
 	}
