@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/pgtest"
 	"github.com/walrecv/walrecv/internal/s3test"
+	"github.com/walrecv/walrecv/segment"
 )
 
 // beats commits numbered rows on a server, some a second, and watches when each of
@@ -144,7 +146,9 @@ func TestFollowingTheArchiveAlone(t *testing.T) {
 	beating.Wait()
 	rows := p.Query("select count(*) from beat")
 	standby.WaitFor("select count(*) from beat", rows, patience)
-	r.Kill()
+	r.flushed()
+	r.stop()
+	proveTail(t, s, p.Query("select pg_current_wal_flush_lsn()"))
 	p.Stop(pgtest.Immediate)
 	standby.Promote()
 	if got := standby.Query("select count(*) from beat"); got != rows {
@@ -159,6 +163,34 @@ func TestFollowingTheArchiveAlone(t *testing.T) {
 	}
 	if files, err := os.ReadDir(kept); err != nil || len(files) > 1 {
 		t.Errorf("it kept %v, %v", files, err)
+	}
+}
+
+// proveTail has an archive proven whose receiver has ended in order: it goes on to at
+// least a position.
+func proveTail(t *testing.T, s *s3test.Server, to string) {
+	t.Helper()
+	code, stdout, stderr := withStore(t, s.Environ(), "verify", "--deep", "--archive", s.URL("wal"))
+	if code != 0 || !strings.Contains(stdout, "of the tail") {
+		t.Errorf("verify: exit %d: %s%s", code, stdout, stderr)
+	}
+	code, stdout, stderr = withStore(t, s.Environ(), "status", "--json", "--archive", s.URL("wal"))
+	var report struct {
+		Window struct {
+			End segment.LSN `json:"end_lsn"`
+		}
+		Timelines []struct {
+			Tail struct {
+				End segment.LSN `json:"end_lsn"`
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != 0 {
+		t.Fatalf("status: exit %d: %s%s: %v", code, stdout, stderr, err)
+	}
+	want, err := segment.ParseLSN(to)
+	if err != nil || report.Window.End < want || report.Window.End != report.Timelines[0].Tail.End {
+		t.Errorf("%+v, the server was at %s: %v", report, to, err)
 	}
 }
 

@@ -20,6 +20,7 @@ func (f *frontier) next(now time.Time) (step tailStep, wait time.Duration, ok bo
 	if !f.ready || f.flights >= f.pace.flights || f.behind() {
 		return tailStep{}, 0, false
 	}
+	f.position() // moves base
 	for n := f.base; f.has(n) > 0; n++ {
 		s := f.segment(n)
 		switch {
@@ -39,6 +40,11 @@ func (f *frontier) next(now time.Time) (step tailStep, wait time.Duration, ok bo
 				f.take(c, f.lastPut)
 				return tailStep{chunk: c, found: true}, 0, true
 			}
+			continue
+		}
+		if n > f.base {
+			// Behind a hole it would be of no use to anybody; and should nothing
+			// fill the hole any more, a recovery could not tell it from a loss.
 			continue
 		}
 		planned := s.planned()

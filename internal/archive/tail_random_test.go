@@ -53,7 +53,7 @@ func TestTailWhateverHappens(t *testing.T) {
 				}
 				return storagetest.Fault{}
 			})
-			r.store = &late{Faulty: faulty, rng: rand.New(rand.NewPCG(seed, 5))}
+			r.store = &late{Faulty: faulty, rng: rand.New(rand.NewPCG(seed, 5)), before: r.expectNoHole}
 			r.start()
 			r.connect()
 			end := testStart
@@ -141,14 +141,40 @@ func (r *tailRig) expectTidy(deletes bool) {
 	}
 }
 
+// expectNoHole checks that a chunk that is about to be put does not come behind a
+// segment that the archive does not have to its end: if that one never gets there,
+// a recovery must take it for lost.
+func (r *tailRig) expectNoHole(key string) {
+	a := &Archive{id: testIdentity}
+	o, n, ok := a.parse(key)
+	if !ok || o.Kind != KindTail || n.Start(testSize) <= testStart {
+		return
+	}
+	var chunks []Chunk
+	for _, key := range r.mem.Keys() {
+		switch o, before, ok := a.parse(key); {
+		case !ok || before.Number != n.Number-1:
+		case o.Kind == KindSegment:
+			return
+		case o.Kind == KindTail:
+			chunks = append(chunks, Chunk{Name: before, From: o.From, To: o.To})
+		}
+	}
+	if _, end := Cover(chunks, 0); end != int64(testSize) {
+		r.t.Errorf("%s: %s is put, and of the segment before it the archive has %d bytes", r.what, key, end)
+	}
+}
+
 // late is a store that takes its time.
 type late struct {
 	*storagetest.Faulty
-	mu  sync.Mutex
-	rng *rand.Rand
+	mu     sync.Mutex
+	rng    *rand.Rand
+	before func(key string) // called before every Put
 }
 
 func (l *late) Put(ctx context.Context, key string, src storage.Source) error {
+	l.before(key)
 	l.mu.Lock()
 	wait := time.Duration(l.rng.IntN(100)) * time.Millisecond
 	l.mu.Unlock()

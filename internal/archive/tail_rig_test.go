@@ -207,6 +207,9 @@ func archivedTo(store storage.Store, n segment.Name, truth []byte) (int64, error
 	}
 	for _, c := range chunks {
 		r, err := a.OpenChunk(context.Background(), c)
+		if errors.Is(err, fs.ErrNotExist) {
+			return archivedTo(store, n, truth) // replaced meanwhile
+		}
 		if err != nil {
 			return 0, err
 		}
