@@ -23,6 +23,7 @@ import (
 const (
 	attachTimeout = 10 * time.Second
 	listTimeout   = time.Minute
+	sealTimeout   = 5 * time.Minute // for a segment that is read and put
 )
 
 // spoolKeeper keeps WAL in a directory alone, as pg_receivewal does.
@@ -245,7 +246,65 @@ func (k *archiveKeeper) Held(ctx context.Context) (segment.Held, error) {
 		held.AddHistory(t)
 	}
 	held.Gaps = append(held.Gaps, gaps...)
-	return held, nil
+	return held, k.addTails(ctx, &held, l)
+}
+
+// addTails adds what the archive has of segments that are not complete there. One of
+// which it has all becomes complete, unless the spool has it: it was acknowledged, and
+// the server may have removed it.
+func (k *archiveKeeper) addTails(ctx context.Context, held *segment.Held, l *archive.Listing) error {
+	for _, t := range l.Timelines() {
+		for _, name := range l.Tails(t) {
+			if _, complete := held.Sealed[name]; complete {
+				continue
+			}
+			chunks := l.Chunks(name)
+			sealed := false
+			if _, end := archive.Cover(chunks, 0); end == int64(k.Size()) {
+				var err error
+				if sealed, err = k.sealTail(ctx, name, chunks); err != nil {
+					return err
+				}
+			}
+			if sealed {
+				held.AddArchived(name, k.Size())
+				continue
+			}
+			end := name.Start(k.Size())
+			for _, c := range chunks {
+				end = max(end, name.Start(k.Size())+segment.LSN(c.To))
+			}
+			held.AddPartial(segment.Partial{Name: name, End: end})
+		}
+	}
+	return nil
+}
+
+// sealTail makes a complete segment of its chunks. Those that are encrypted cannot be
+// read here, and are as good; damaged ones hold nothing.
+func (k *archiveKeeper) sealTail(ctx context.Context, name segment.Name, chunks []archive.Chunk) (sealed bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, sealTimeout)
+	defer cancel()
+	file := name.Format(k.Size())
+	err = k.archive.Load().SealTail(ctx, archive.NewScratch(k.FS(), k.Dir()), name, chunks)
+	var damaged *archive.DamagedError
+	var corrupt *segment.CorruptError
+	var conflict *archive.ConflictError
+	var local *archive.LocalError
+	switch {
+	case err == nil:
+		k.log.Info("a segment of which the archive had only the tail was completed there", "file", file)
+	case errors.Is(err, archive.ErrEncrypted):
+		k.log.Info("the archive has a segment only in its tail, encrypted: it stays there", "file", file)
+	case errors.As(err, &damaged), errors.As(err, &corrupt):
+		k.log.Error("the archive's tail is damaged, and is streamed again", "file", file, "error", err)
+		return false, nil
+	case errors.As(err, &conflict), errors.As(err, &local):
+		return false, err
+	default:
+		return false, &unreachable{err}
+	}
+	return true, nil
 }
 
 // history reads a history file from the spool, or else from the archive.

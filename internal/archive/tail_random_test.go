@@ -24,7 +24,7 @@ import (
 // effect, outages, connections that are lost, power cuts, a spool that is lost. No
 // byte is acknowledged that the archive does not have, and in the end it has all.
 func TestTailWhateverHappens(t *testing.T) {
-	runs := uint64(6)
+	runs := uint64(4)
 	if pgtest.Long() {
 		runs = 600
 	}
@@ -57,7 +57,7 @@ func TestTailWhateverHappens(t *testing.T) {
 			r.start()
 			r.connect()
 			end := testStart
-			for range 60 {
+			for range 40 {
 				r.happens(rng, &down, &end)
 			}
 			down.Store(false)
