@@ -68,7 +68,8 @@ func TestHeldTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		tail.Synced(synced, true)
-		for to := <-acked; to < synced; to = <-acked { //nolint:revive // waits
+		for <-acked < synced {
+			continue
 		}
 	}
 	cancel()

@@ -39,7 +39,8 @@ type tailRig struct {
 	stop     func() error
 
 	salt    map[uint64]uint64 // of the server's segments, if it has other WAL there
-	first   segment.LSN       // where the WAL of the cluster begins
+	truths  sync.Map
+	first   segment.LSN // where the WAL of the cluster begins
 	mu      sync.Mutex
 	acked   segment.LSN
 	highest segment.LSN // ever acknowledged
@@ -164,7 +165,14 @@ func (r *tailRig) ackedTo() segment.LSN {
 }
 
 // truth is the server's WAL.
-func (r *tailRig) truth(n segment.Name) []byte { return wal(n, 128, r.salt[n.Number]) }
+func (r *tailRig) truth(n segment.Name) []byte {
+	key := [2]uint64{n.Number, r.salt[n.Number]}
+	data, known := r.truths.Load(key)
+	if !known {
+		data, _ = r.truths.LoadOrStore(key, wal(n, 128, r.salt[n.Number]))
+	}
+	return data.([]byte)
+}
 
 // send streams WAL up to a position, and syncs it.
 func (r *tailRig) send(to segment.LSN, awaited bool) {
