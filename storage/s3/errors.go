@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -59,7 +60,23 @@ func (s *Store) failed(ctx context.Context, what string, err error) error {
 	case errors.As(err, &garbled):
 		return s.notS3(what, "an answer that makes no sense")
 	}
+	var request *url.Error
+	if errors.As(err, &request) {
+		return &failure{text: fmt.Sprintf("%s: no answer from %s: %s", what, s.where, connection(request.Err))}
+	}
 	return &failure{text: fmt.Sprintf("%s: %s: %s", what, s.where, reason(err))}
+}
+
+// connection says why a connection is of no use.
+func connection(err error) string {
+	text := clip(err.Error())
+	switch {
+	case errors.Is(err, io.EOF):
+		return "it closed the connection"
+	case strings.Contains(text, "x509:"):
+		return text + "; certificates of an authority of your own go into ca_file="
+	}
+	return text
 }
 
 // notS3 is the error of an answer that no store of objects gives.
@@ -103,7 +120,7 @@ func (s *Store) refused(what string, answer smithy.APIError, r reply) error {
 	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed:
 		return s.notS3(what, inBrief(answer, status))
 	}
-	return said(nil, "%s", s.where)
+	return said(nil, "%s has trouble", s.where)
 }
 
 // noConditions tells whether a put was refused because it was conditional.
@@ -163,10 +180,6 @@ func replyOf(err error) reply {
 // reason is the innermost error that says something: around it are the names of
 // the SDK's own steps.
 func reason(err error) string {
-	var request *url.Error
-	if errors.As(err, &request) {
-		return clip(request.Err.Error())
-	}
 	for {
 		inner := errors.Unwrap(err)
 		if inner == nil || inner.Error() == "" {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/walrecv/walrecv/storage"
@@ -25,6 +26,8 @@ var keys = []string{"AWS_ACCESS_KEY_ID=someone", "AWS_SECRET_ACCESS_KEY=geheim-4
 var (
 	patient = times{answer: defaultTimes.answer, rest: defaultTimes.rest, rate: defaultTimes.rate, pause: time.Millisecond}
 	quick   = times{answer: 500 * time.Millisecond, rest: 500 * time.Millisecond, rate: 64 << 10, pause: time.Millisecond}
+	// For what hangs and then does not, also on a machine that is busy.
+	wary = times{answer: 2 * time.Second, rest: 2 * time.Second, rate: 64 << 10, pause: time.Millisecond}
 )
 
 // faulty is an HTTP server that answers as a test says, and counts.
@@ -178,6 +181,24 @@ func checkError(t *testing.T, what string, err, is error) {
 	}
 }
 
+// TestNoAnswer has the words for a store that is not there.
+func TestNoAnswer(t *testing.T) {
+	gone := serve(t, nil)
+	gone.Close()
+	cut := serve(t, func(http.ResponseWriter, *http.Request, int) { panic(http.ErrAbortHandler) })
+	for url, want := range map[string]string{
+		gone.URL: "stat key: no answer from bucket bucket at " + gone.URL + ": dial tcp " + strings.TrimPrefix(gone.URL, "http://") + ": connect: connection refused",
+		cut.URL:  "stat key: no answer from bucket bucket at " + cut.URL + ": it closed the connection",
+	} {
+		s := newStore(t, storage.S3{Bucket: "bucket", Endpoint: url}, Options{Environ: keys, times: patient})
+		for range 150 { // also when the patience of the SDK is used up
+			if _, err := s.Stat(t.Context(), "key"); err == nil || err.Error() != want {
+				t.Fatalf("%v, want %s", err, want)
+			}
+		}
+	}
+}
+
 // TestAbsent: a key is absent only where its store says so by name.
 func TestAbsent(t *testing.T) {
 	f := serve(t, func(w http.ResponseWriter, _ *http.Request, _ int) {
@@ -222,7 +243,7 @@ func TestPassingTrouble(t *testing.T) {
 			})
 			deadlines := patient
 			if name == "hung" {
-				deadlines = quick
+				deadlines = wary
 			}
 			do := calls(t.Context(), f.store(t, deadlines))[call]
 			all.Go(func() {
@@ -306,40 +327,59 @@ func TestCutBody(t *testing.T) {
 	}
 }
 
-// TestSlowBody: a store may be slow, as long as something comes; and the user of
-// a body may take its time.
-func TestSlowBody(t *testing.T) {
-	t.Parallel()
-	f := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) {
-		w.Header().Set("ETag", `"e"`)
-		w.Header().Set("Content-Length", "10")
-		for range 10 {
-			_, _ = io.WriteString(w, "x")
-			_ = http.NewResponseController(w).Flush()
-			wait(r.Context(), quick.rest/8)
-		}
-	})
-	body, _, err := f.store(t, quick).Open(t.Context(), "key")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer body.Close()
-	if _, err := io.ReadFull(body, make([]byte, 9)); err != nil {
-		t.Error(err)
-	}
-	wait(t.Context(), 2*quick.rest) // which is too long between two pieces only
-	if rest, err := io.ReadAll(body); string(rest) != "x" || err != nil {
-		t.Errorf("%q, %v", rest, err)
-	}
+// slow is a body that gives one byte after some time, until its context ends.
+type slow struct {
+	ctx  context.Context
+	time time.Duration
+	left int
 }
 
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
+func (s *slow) Read(p []byte) (int, error) {
+	timer := time.NewTimer(s.time)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-ctx.Done():
+	case <-s.ctx.Done():
+		return 0, s.ctx.Err()
 	}
+	if s.left--; s.left < 0 {
+		return 0, io.EOF
+	}
+	return copy(p, "x"), nil
+}
+
+func (*slow) Close() error { return nil }
+
+// TestSlowBody: a store may be slow, as long as something comes; and the user of
+// a body may take its time.
+func TestSlowBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const stall = 30 * time.Second
+		open := func(each time.Duration) *body {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			inner := &slow{ctx: ctx, time: each, left: 10}
+			return newBody(ctx, cancel, inner, storage.Info{Key: "key", Size: 10}, stall)
+		}
+		b := open(stall - time.Second)
+		if _, err := io.ReadFull(b, make([]byte, 9)); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(10 * stall)
+		if rest, err := io.ReadAll(b); string(rest) != "x" || err != nil {
+			t.Errorf("%q, %v", rest, err)
+		}
+		b.Close()
+		time.Sleep(10 * stall) // nothing goes off afterwards
+
+		b = open(stall + time.Second)
+		began := time.Now()
+		_, err := b.Read(make([]byte, 1))
+		checkError(t, "read", err, nil)
+		if err == nil || err.Error() != "read key: nothing came for 30s" || time.Since(began) != stall {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		b.Close()
+	})
 }
 
 // TestOddListings are answers that must not pass for a short listing.

@@ -1,9 +1,11 @@
 package s3
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -175,30 +177,63 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// TestRights has keys that may do some things, and the policies of docs/s3.md.
+// policies are those of docs/s3.md, in their order, for a prefix.
+func policies(t *testing.T, prefix string) [][]s3test.Statement {
+	t.Helper()
+	doc, err := os.ReadFile("../../docs/s3.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all [][]s3test.Statement
+	for _, block := range strings.Split(string(doc), "```json\n")[1:] {
+		block, _, _ = strings.Cut(block, "```")
+		var policy struct {
+			Statement []struct {
+				Effect, Resource string
+				Action           []string
+			}
+		}
+		if err := json.Unmarshal([]byte(block), &policy); err != nil {
+			t.Fatal(err)
+		}
+		var statements []s3test.Statement
+		for _, st := range policy.Statement {
+			resource, ok := strings.CutPrefix(st.Resource, "arn:aws:s3:::BUCKET")
+			if st.Effect != "Allow" || !ok {
+				t.Fatalf("a statement that this test does not know: %+v", st)
+			}
+			keys := strings.Replace(strings.TrimPrefix(resource, "/"), "PREFIX", prefix, 1)
+			statements = append(statements, s3test.Statement{Actions: st.Action, Keys: keys})
+		}
+		all = append(all, statements)
+	}
+	if len(all) != 3 {
+		t.Fatalf("docs/s3.md has %d policies", len(all))
+	}
+	return all
+}
+
+// TestRights has keys that may do some things: those of docs/s3.md, and one that
+// may only put.
 func TestRights(t *testing.T) {
 	server := s3test.Start(t)
 	owner := at(t, server.URL("x"), server.Environ(), Options{})
-	if err := putText(t, owner, "there", "content"); err != nil {
-		t.Fatal(err)
-	}
-	list := s3test.Statement{Actions: []string{"s3:ListBucket"}}
-	read := s3test.Statement{Actions: []string{"s3:GetObject"}, Keys: "x/*"}
-	write := s3test.Statement{Actions: []string{"s3:PutObject"}, Keys: "x/*"}
-	remove := s3test.Statement{Actions: []string{"s3:DeleteObject"}, Keys: "x/*"}
+	documented := policies(t, "x")
 	for name, test := range map[string]struct {
 		rights []s3test.Statement
 		may    string
 	}{
-		"reader":                {[]s3test.Statement{list, read}, "open stat tail list dirs"},
-		"writer without delete": {[]s3test.Statement{list, read, write}, "put open stat tail list dirs"},
-		"writer":                {[]s3test.Statement{list, read, write, remove}, "put open stat tail list dirs delete"},
-		"writer that is blind":  {[]s3test.Statement{write}, "put"},
+		"writer without delete": {documented[0], "put open stat tail list dirs"},
+		"writer":                {documented[1], "put open stat tail list dirs"},
+		"reader":                {documented[2], "open stat tail list dirs"},
+		"only put":              {[]s3test.Statement{{Actions: []string{"s3:PutObject"}, Keys: "x/*"}}, "put"},
 	} {
 		user := server.Other(t, test.rights...)
 		s := at(t, user.URL("x"), user.Environ(), Options{})
-		if err := putText(t, owner, "key", "content"); err != nil && !errors.Is(err, fs.ErrExist) {
-			t.Fatal(err)
+		for _, key := range []string{"key", "1/tail/0/0-1"} {
+			if err := putText(t, owner, key, "content"); err != nil && !errors.Is(err, fs.ErrExist) {
+				t.Fatal(err)
+			}
 		}
 		all := calls(t.Context(), s)
 		all["put"] = func() error { return putText(t, s, "by-"+strings.ReplaceAll(name, " ", "-"), "content") }
@@ -212,10 +247,12 @@ func TestRights(t *testing.T) {
 			}
 			checkError(t, name+": "+call, err, fs.ErrPermission)
 		}
-		if strings.Contains(test.may, "put") && !strings.Contains(test.may, "open") {
-			if _, err := s.Stat(t.Context(), "absent"); !errors.Is(err, fs.ErrPermission) {
-				t.Errorf("%s: a missing key: %v", name, err)
-			}
+		if err := s.Delete(t.Context(), "1/tail/0/0-1"); (err == nil) != (name == "writer") {
+			t.Errorf("%s: delete of a piece of the tail: %v", name, err)
+		}
+		// Without the right to list, nobody says that a key is missing.
+		if _, err := s.Stat(t.Context(), "absent"); errors.Is(err, fs.ErrNotExist) != (name != "only put") {
+			t.Errorf("%s: a missing key: %v", name, err)
 		}
 	}
 }

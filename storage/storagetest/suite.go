@@ -47,6 +47,7 @@ func RunPaged(t *testing.T, page int, newStore func(t *testing.T) storage.Store)
 		{"ListReenters", testListReenters},
 		{"ListFrom", testListFrom},
 		{"ListDirs", testListDirs},
+		{"Ends", testEnds},
 		{"Concurrent", testConcurrent},
 		{"Delete", testDelete},
 	} {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -207,5 +208,41 @@ func testKeyAndDirectory(t *testing.T, s storage.Store) {
 			t.Errorf("put %s beside a/b: %v", key, err)
 		}
 		expect(t, s, "a/b", []byte("x"))
+	}
+}
+
+// testEnds reads the beginning and the end of objects that are smaller and larger
+// than what is wanted.
+func testEnds(t *testing.T, s storage.Store) {
+	for _, size := range []int{0, 1, 99, 100, 101, 300_000} {
+		data := content(size, 9)
+		key := fmt.Sprintf("ends/%d", size)
+		put(t, s, key, data)
+		want := storage.Info{Key: key, Size: int64(size)}
+		for _, n := range []int{1, 100, 70_000} {
+			head, info, err := storage.ReadHead(t.Context(), s, key, int64(n))
+			if !bytes.Equal(head, data[:min(n, size)]) || info != want || err != nil {
+				t.Errorf("the first %d of %d bytes: %d, %+v, %v", n, size, len(head), info, err)
+			}
+			tail, info, err := storage.ReadTail(t.Context(), s, key, int64(n))
+			if !bytes.Equal(tail, data[size-min(n, size):]) || info != want || err != nil {
+				t.Errorf("the last %d of %d bytes: %d, %+v, %v", n, size, len(tail), info, err)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, read := range map[string]func(context.Context, storage.Store, string, int64) ([]byte, storage.Info, error){
+		"head": storage.ReadHead, "tail": storage.ReadTail,
+	} {
+		if _, _, err := read(t.Context(), s, "ends/none", 10); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s of an absent object: %v", name, err)
+		}
+		if _, _, err := read(t.Context(), s, "ends//", 10); err == nil || isAnswer(err) {
+			t.Errorf("%s of a refused key: %v", name, err)
+		}
+		if _, _, err := read(ctx, s, "ends/100", 10); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s with an ended context: %v", name, err)
+		}
 	}
 }
