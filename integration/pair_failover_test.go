@@ -15,7 +15,7 @@ func TestPairThroughAFailover(t *testing.T) {
 	major := pgtest.FewVersions(t)[0]
 	primary, archive := newPrimary(t, major), newArchive(t)
 	standby := standbyOf(t, primary, primary, nil)
-	p := newPair(t, primary, archive, "-d", allOf(primary, standby), "--primary-only")
+	p := newPair(t, primary, archive, nil, "-d", allOf(primary, standby), "--primary-only")
 	backup := primary.BaseBackup(t, "").Dir
 	primary.SwitchWAL()
 	mark(primary, "1")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/walrecv/walrecv/internal/pgtest"
+	"github.com/walrecv/walrecv/internal/s3test"
 )
 
 // takeOver is how long the second receiver of a pair may take from the moment
@@ -25,10 +26,11 @@ type pair struct {
 	active, waiting *receiver
 }
 
-func newPair(t testing.TB, c *pgtest.Cluster, archive string, args ...string) *pair {
+func newPair(t testing.TB, c *pgtest.Cluster, archive string, env []string, args ...string) *pair {
 	t.Helper()
 	args = append([]string{"-S", "walrecv", "--ensure-slot", "--archive", archive}, args...)
 	p := &pair{t: t, c: c, active: fresh(t, c, args...), waiting: fresh(t, c, args...)}
+	p.active.env, p.waiting.env = env, env
 	p.active.start()
 	p.waiting.launch()
 	p.waits(p.waiting)
@@ -72,19 +74,31 @@ func TestPair(t *testing.T) {
 		rounds = 10
 	}
 	for _, major := range pgtest.FewVersions(t) {
-		for _, ack := range []string{"flush", "archive"} {
-			t.Run(fmt.Sprintf("pg%d/ack %s", major, ack), func(t *testing.T) {
-				pairSurvives(t, major, rounds, ack)
+		t.Run(fmt.Sprintf("pg%d/ack=flush", major), func(t *testing.T) {
+			dir := newDir(t)
+			pairSurvives(t, major, rounds, "flush", pairArchive{url: dir, dir: dir, restore: restoreCommand(pgtest.Build(t), "--archive "+dir)})
+		})
+		t.Run(fmt.Sprintf("pg%d/ack=archive in S3", major), func(t *testing.T) {
+			s := s3test.Start(t)
+			url := s.URL("pair")
+			pairSurvives(t, major, rounds, "archive", pairArchive{
+				url: url, dir: s.Path("pair"), env: s.Environ(), restore: s3Command(pgtest.Build(t), s, url, ""),
 			})
-		}
+		})
 	}
 }
 
-func pairSurvives(t *testing.T, major, rounds int, ack string) {
+// pairArchive is where a pair archives: what leads there, and the directory in which
+// it can be looked at.
+type pairArchive struct {
+	url, dir, restore string
+	env               []string
+}
+
+func pairSurvives(t *testing.T, major, rounds int, ack string, a pairArchive) {
 	c := small(t, major, map[string]string{"wal_sender_timeout": "1s"})
 	c.Exec("create table acked(row text primary key, filler text)")
-	archive := newDir(t)
-	p := newPair(t, c, archive, "--ack="+ack)
+	p := newPair(t, c, a.url, a.env, "--ack="+ack)
 	first := firstOf(t, p.active)
 	backup := filepath.Join(pgtest.TempDir(t), "backup")
 	c.BaseBackup(t, backup)
@@ -110,10 +124,10 @@ func pairSurvives(t *testing.T, major, rounds int, ack string) {
 	load.stop()
 
 	last := c.SwitchWAL()
-	archived(t, c, archive, first, last)
+	archived(t, c, a.dir, first, last)
 	p.active.stop()
 	p.waiting.stop()
-	archiveIsWhole(t, c, archive, first, last)
+	archiveIsWhole(t, c, a.dir, first, last)
 	for _, r := range []*receiver{p.active, p.waiting} {
 		sameAsServer(t, c, r.spool, 0)
 		if alarms := r.logged(`"level":"ERROR"`); len(alarms) > 0 {
@@ -123,7 +137,7 @@ func pairSurvives(t *testing.T, major, rounds int, ack string) {
 	}
 	rows := load.rows()
 	t.Logf("%d rows acknowledged", len(rows))
-	checkRestored(t, c, backup, restoreCommand(p.active.bin, "--archive "+archive), rows)
+	checkRestored(t, c, backup, a.restore, rows)
 }
 
 // empty removes what is in a directory.
