@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/push"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/storage"
@@ -18,6 +19,7 @@ import (
 // pushConfig is all that "walrecv push" was told.
 type pushConfig struct {
 	archive          archiveOptions
+	encrypt          encryptOptions
 	acceptBranch     bool
 	allowUnsafeStore bool
 	path             string // %p
@@ -49,6 +51,9 @@ In postgresql.conf:
 			if !cfg.archive.given() {
 				return usageError("nothing to archive into; use --archive")
 			}
+			if err := cfg.encrypt.check(cfg.archive); err != nil {
+				return err
+			}
 			cfg.scratch = scratchDirectory(environment(a.environ))
 			a.worked = true
 			return a.push(cmd.Context(), cfg, a.stderr)
@@ -61,6 +66,7 @@ In postgresql.conf:
 
 func addPushOptions(fs *pflag.FlagSet, c *pushConfig) {
 	addArchiveOptions(fs, &c.archive)
+	addEncryptOptions(fs, &c.encrypt)
 	addAcceptBranch(fs, &c.acceptBranch)
 	addUnsafeStore(fs, &c.allowUnsafeStore)
 }
@@ -79,6 +85,10 @@ func (a *app) runPush(ctx context.Context, c pushConfig, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
+	encryption, err := c.encrypt.encryption()
+	if err != nil {
+		return err
+	}
 	err = push.Run(ctx, push.Options{
 		FS:       vfs.OS(),
 		Path:     c.path,
@@ -92,6 +102,7 @@ func (a *app) runPush(ctx context.Context, c pushConfig, stderr io.Writer) error
 			return storage.WithDeadline(store), nil
 		},
 		Mountable:    c.archive.location.Scheme == storage.SchemeFile,
+		Keys:         archive.Keys{Encryption: encryption},
 		Unsafe:       c.allowUnsafeStore,
 		Scratch:      c.scratch,
 		AcceptBranch: c.acceptBranch,

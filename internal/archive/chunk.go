@@ -3,6 +3,8 @@ package archive
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -60,6 +62,28 @@ func (a *Archive) prepareChunk(ctx context.Context, scratch *Scratch, c Chunk, o
 		plain, err := open()
 		return content{ReadCloser: plain}, err
 	}))
+}
+
+// SameChunk tells whether a sound chunk has the bytes that plain yields. One that is
+// encrypted is compared by its digest, which takes no identity but the same digest
+// key: without that it is an [ErrEncrypted]. Other errors are as of OpenChunk, and of
+// plain as they are.
+func (a *Archive) SameChunk(ctx context.Context, c Chunk, plain io.Reader) (bool, error) {
+	sum, clear := sha256.New(), a.keys.Encryption.NewHash()
+	length, err := io.Copy(io.MultiWriter(sum, clear), plain)
+	if err != nil {
+		return false, err
+	}
+	ours := object{trailer: trailer{Digest: Digest(sum.Sum(nil)), Size: c.To - c.From}, digest: Digest(clear.Sum(nil))}
+	err = a.compare(ctx, a.chunkObject(c), ours)
+	var conflict *ConflictError
+	switch {
+	case errors.As(err, &conflict) && conflict.OtherKey:
+		return false, fmt.Errorf("%s: %w, and its digest is under another key", conflict.Key, ErrEncrypted)
+	case errors.As(err, &conflict):
+		return false, nil
+	}
+	return err == nil && length == c.To-c.From, err
 }
 
 func (a *Archive) chunkKey(c Chunk) string { return a.chunkObject(c).Key() }

@@ -140,7 +140,10 @@ func (r *tailRun) ofComplete(ctx context.Context, chunks []Chunk) ([]Chunk, erro
 		if _, known := complete[c.Name]; known {
 			continue
 		}
-		_, err := r.archive.store.Stat(ctx, r.archive.segmentKey(c.Name))
+		err := r.archive.either(r.archive.walObject(KindSegment, c.Name), func(o Object) error {
+			_, err := r.archive.store.Stat(ctx, o.Key())
+			return err
+		})
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("look for the segment of a chunk: %w", err)
 		}

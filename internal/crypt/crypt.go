@@ -64,9 +64,10 @@ func NewEncryption(recipients []age.Recipient, key DigestKey) (*Encryption, erro
 	return e, nil
 }
 
-// NewHash computes the digest that stands in the clear.
+// NewHash computes the digest that stands in the clear. Nil has the digests that are
+// not keyed.
 func (e *Encryption) NewHash() hash.Hash {
-	if e.key == nil {
+	if e == nil || e.key == nil {
 		return sha256.New()
 	}
 	return hmac.New(sha256.New, e.key)
@@ -84,8 +85,13 @@ type Outer struct {
 }
 
 // Key names the key that digests are under: those under another one say nothing
-// of whether two contents are equal.
-func (e *Encryption) Key() string { return e.key.id() }
+// of whether two contents are equal. Nil has no key.
+func (e *Encryption) Key() string {
+	if e == nil {
+		return noKey
+	}
+	return e.key.id()
+}
 
 const (
 	stanzaType = "walrecv"

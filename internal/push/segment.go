@@ -102,6 +102,11 @@ func (c *call) settled(before archive.Digest) error {
 // putIncomplete deals with a file whose WAL ends before the segment does.
 func (c *call) putIncomplete(ctx context.Context, name segment.Name, log segment.LogEnd) error {
 	has, err := c.isBeginning(ctx, name, int64(log.LSN-name.Start(c.archive.Identity().SegmentSize)))
+	if errors.Is(err, archive.ErrEncrypted) {
+		// The complete one is there, and nobody here can compare: nothing of this one
+		// is lost if it stands beside it.
+		return c.putPartial(ctx)
+	}
 	if err != nil || has {
 		return err
 	}
@@ -117,13 +122,17 @@ func (c *call) putIncomplete(ctx context.Context, name segment.Name, log segment
 }
 
 // isBeginning tells whether the archive has the complete segment, and the first
-// length bytes of the file are its own. A segment that has others is a conflict.
+// length bytes of the file are its own. A segment that has others is a conflict, and
+// one that is encrypted an [archive.ErrEncrypted].
 func (c *call) isBeginning(ctx context.Context, name segment.Name, length int64) (has bool, err error) {
 	err = c.try(ctx, func(ctx context.Context) error {
 		has = false
 		theirs, err := c.archive.OpenSegment(ctx, name)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, archive.ErrEncrypted) {
-			return nil // of what cannot be read nothing is known
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if errors.Is(err, archive.ErrEncrypted) {
+			return &final{err}
 		}
 		if err != nil {
 			return err

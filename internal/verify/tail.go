@@ -25,7 +25,7 @@ func (w *worker) tail(ctx context.Context, n segment.Name, h segment.History, f 
 	chunks, lastEnd := w.survey.listing.Chunks(n), int64(-1)
 	defer w.done.Add(tailBytes(chunks))
 	for try := 1; ; try++ {
-		t := w.readTail(ctx, n, chunks)
+		t := w.readTail(ctx, chunks)
 		end := t.end()
 		settled := !t.gone && (end == t.furthest || end == lastEnd)
 		if settled || try == maxRelists || ctx.Err() != nil {
@@ -59,7 +59,7 @@ type tailRead struct {
 }
 
 // readTail reads chunks and compares them.
-func (w *worker) readTail(ctx context.Context, n segment.Name, chunks []archive.Chunk) *tailRead {
+func (w *worker) readTail(ctx context.Context, chunks []archive.Chunk) *tailRead {
 	t := &tailRead{}
 	chunks = slices.SortedFunc(slices.Values(chunks), func(a, b archive.Chunk) int {
 		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
