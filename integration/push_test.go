@@ -104,6 +104,7 @@ func TestPushBesideAReceiver(t *testing.T) {
 		n := c.Recover(t, backup, map[string]string{"restore_command": restoreCommand(r.bin, "--archive "+archive), "archive_mode": "off"})
 		wantMarks(t, n, "after before")
 		checkHeapAndIndexes(t, n)
+		verifyArchive(t, archive, 0, "--deep")
 	})
 }
 
@@ -154,6 +155,7 @@ func TestPushFromAStandby(t *testing.T) {
 		n := c.Recover(t, backup, map[string]string{"restore_command": restoreCommand(pgtest.Build(t), "--archive "+archive), "archive_mode": "off"})
 		wantMarks(t, n, "after before begun")
 		checkHeapAndIndexes(t, n)
+		verifyArchive(t, archive, 0, "--deep")
 	})
 }
 
@@ -201,6 +203,7 @@ func TestPushOfARestoredTail(t *testing.T) {
 		n := p.Recover(t, backup, w.settings())
 		wantMarks(t, n, "complete end sealed tail")
 		checkHeapAndIndexes(t, n)
+		verifyArchive(t, w.dir, 0, "--deep")
 	})
 }
 
@@ -239,12 +242,16 @@ func TestPushFromAClone(t *testing.T) {
 		n := c.Recover(t, backup, map[string]string{"restore_command": command, "archive_mode": "off"})
 		wantMarks(t, n, "common later production")
 		checkHeapAndIndexes(t, n)
+		verifyArchive(t, archive, 0, "--deep")
 	})
 }
 
 // TestPushWhileTheStoreHangs: the server waits for its archiver when it shuts down,
 // and that for three calls that fail. An outage of the store holds neither up.
 func TestPushWhileTheStoreHangs(t *testing.T) {
+	if !pgtest.Long() {
+		t.Skip("takes as long as the server's patience with its archiver; internal/push tests ours")
+	}
 	t.Parallel()
 	archive := newArchive(t)
 	versions := pgtest.FewVersions(t)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/fakepg"
+	"github.com/walrecv/walrecv/internal/s3test"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -34,6 +35,7 @@ func TestPushMistakes(t *testing.T) {
 		{"", "--version push p"},
 		{"", "-V push p"},
 		{"", "push push --archive"},
+		{"", "push --archive /a --digest-key /k p"},
 		{"WALRECV_ARCHIVE=relative", "push p"},
 		{"", "push --config " + bad + " --archive /a p"},
 		{"", "push --config /nowhere p"},
@@ -91,55 +93,89 @@ func TestPushExitCodes(t *testing.T) {
 	}
 }
 
-// The command as PostgreSQL runs it, in a data directory.
-func TestPushCommand(t *testing.T) {
+// pushing is a data directory, the working directory of the test, with one segment.
+func pushing(t *testing.T) (file string) {
+	t.Helper()
 	const size = 1 << 20
-	root, data := t.TempDir(), t.TempDir()
-	pg := fakepg.New(fakepg.Config{SystemID: 7400000000000000001})
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
+	data := t.TempDir()
+	wal := make([]byte, size)
+	fakepg.New(fakepg.Config{SystemID: 7400000000000000001}).ReadWAL(1, 3*size, wal)
+	file = "pg_wal/000000010000000000000003"
+	for name, content := range map[string][]byte{
+		"global/pg_control": binary.LittleEndian.AppendUint64(nil, 7400000000000000001), "PG_VERSION": []byte("15\n"), file: wal,
+	} {
+		path := filepath.Join(data, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, content, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	must(os.Mkdir(filepath.Join(data, "pg_wal"), 0o700))
-	must(os.Mkdir(filepath.Join(data, "global"), 0o700))
-	must(os.WriteFile(filepath.Join(data, "global/pg_control"), binary.LittleEndian.AppendUint64(nil, 7400000000000000001), 0o600))
-	must(os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte("15\n"), 0o600))
-	const file = "pg_wal/000000010000000000000003"
-	wal := make([]byte, size)
-	pg.ReadWAL(1, 3*size, wal)
-	must(os.WriteFile(filepath.Join(data, file), wal, 0o600))
 	t.Chdir(data)
-	command := func(args ...string) outcome {
-		var o outcome
-		var stdout, stderr bytes.Buffer
-		o.code = run(context.Background(), append([]string{"push"}, args...), nil, &stdout, &stderr)
-		o.stdout, o.stderr = stdout.String(), stderr.String()
-		return o
-	}
+	return file
+}
+
+// runPushOn runs the command.
+func runPushOn(environ []string, args ...string) outcome {
+	var o outcome
+	var stdout, stderr bytes.Buffer
+	o.code = run(context.Background(), append([]string{"push"}, args...), environ, &stdout, &stderr)
+	o.stdout, o.stderr = stdout.String(), stderr.String()
+	return o
+}
+
+// The command as PostgreSQL runs it, in a data directory.
+func TestPushCommand(t *testing.T) {
+	root, file := t.TempDir(), pushing(t)
 	for range 2 {
-		if o := command("--archive", root, file); o != (outcome{}) {
+		if o := runPushOn(nil, "--archive", root, file); o != (outcome{}) {
 			t.Fatalf("%+v", o)
 		}
 	}
 	if _, err := os.Stat(filepath.Join(root, "7400000000000000001/wal/00000001/000000010000000000000003.zst")); err != nil {
 		t.Error(err)
 	}
-	must(os.WriteFile(filepath.Join(data, file), make([]byte, size), 0o600))
+	if err := os.WriteFile(file, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		what string
 		o    outcome
 		code int
 	}{
-		{"zeros", command("--archive", root, file), exitFailed},
-		{"no such file", command("--archive", root, "pg_wal/000000010000000000000004"), exitFailed},
-		{"archive not mounted", command("--archive", filepath.Join(root, "nowhere"), file), exitFailed},
-		{"not WAL", command("--archive", root, "pg_wal/archive_status"), exitUsage},
+		{"zeros", runPushOn(nil, "--archive", root, file), exitFailed},
+		{"no such file", runPushOn(nil, "--archive", root, "pg_wal/000000010000000000000004"), exitFailed},
+		{"archive not mounted", runPushOn(nil, "--archive", filepath.Join(root, "nowhere"), file), exitFailed},
+		{"not WAL", runPushOn(nil, "--archive", root, "pg_wal/archive_status"), exitUsage},
+		{"no such recipient", runPushOn(nil, "--archive", root, "--encrypt-to", "age1x", file), exitUsage},
 	} {
 		if c.o.code != c.code || c.o.stdout != "" || strings.Count(c.o.stderr, "\n") != 1 || !strings.HasPrefix(c.o.stderr, "walrecv: ") {
 			t.Errorf("%s: %+v; want %d and one line", c.what, c.o, c.code)
 		}
+	}
+}
+
+// Into S3 a file takes few requests, and a store in which writers can overwrite each
+// other is refused.
+func TestPushIntoS3(t *testing.T) {
+	s := s3test.Start(t)
+	p, file := s.Proxy(t), pushing(t)
+	if o := runPushOn(p.Environ(), "--archive", p.URL("wal"), file); o != (outcome{}) {
+		t.Fatalf("%+v", o)
+	}
+	p.ResetCounts()
+	if o := runPushOn(p.Environ(), "--archive", p.URL("wal"), file); o != (outcome{}) {
+		t.Fatalf("%+v", o)
+	}
+	t.Logf("requests of a segment that is there: %v", p.Counts())
+	if n := p.Total(); n > 5 {
+		t.Errorf("%d requests: %v", n, p.Counts())
+	}
+	p.IgnoreConditions(true)
+	o := runPushOn(p.Environ(), "--archive", p.URL("wal"), file)
+	if o.code != exitFailed || !strings.Contains(o.stderr, "--allow-unsafe-store") {
+		t.Errorf("an unsafe store: %+v", o)
+	}
+	if o := runPushOn(p.Environ(), "--archive", p.URL("wal"), "--allow-unsafe-store", file); o.code != exitDone {
+		t.Errorf("an unsafe store that is allowed: %+v", o)
 	}
 }
 
