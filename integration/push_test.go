@@ -246,12 +246,10 @@ func TestPushFromAClone(t *testing.T) {
 	})
 }
 
-// TestPushWhileTheStoreHangs: the server waits for its archiver when it shuts down,
-// and that for three calls that fail. An outage of the store holds neither up.
+// TestPushWhileTheStoreHangs: an outage of the store loses nothing, and does not hold
+// up the server's shutdown, which waits for calls of archive_command until several
+// have failed. The short form does without the shutdown.
 func TestPushWhileTheStoreHangs(t *testing.T) {
-	if !pgtest.Long() {
-		t.Skip("takes as long as the server's patience with its archiver; internal/push tests ours")
-	}
 	t.Parallel()
 	archive := newArchive(t)
 	versions := pgtest.FewVersions(t)
@@ -262,10 +260,14 @@ func TestPushWhileTheStoreHangs(t *testing.T) {
 	mark(c, "during")
 	last := walFile(c)
 	c.SwitchWAL()
-	took := c.Stop(pgtest.Fast)
-	t.Logf("stopped after %s", took)
-	if took > 30*time.Second {
-		t.Errorf("the server stopped only after %s:\n%s", took, said(c))
+	if pgtest.Long() {
+		took := c.Stop(pgtest.Fast)
+		t.Logf("stopped after %s", took)
+		if took > 30*time.Second {
+			t.Errorf("the server stopped only after %s:\n%s", took, said(c))
+		}
+	} else {
+		c.Kill9()
 	}
 	release()
 	c.Start()
