@@ -100,7 +100,7 @@ func (c *call) begun(a *attempt, n segment.Name, t *troubles) bool {
 		if err != nil {
 			t.add(c.troubled(p, err))
 		}
-		if _, end := archive.Cover(there, 0); end > 0 {
+		if _, end := archive.Cover(there, 0); end >= pageHeader {
 			return true
 		}
 	}
