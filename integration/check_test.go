@@ -190,7 +190,7 @@ func TestCheckFindsArchive(t *testing.T) {
 	chmod(t, readOnly, 0o500)
 	got = check(t, args(readOnly)...)
 	got.says("archive_list", "ok")
-	got.says("archive_write", "error", "permission denied", "give the right")
+	got.says("archive_write", "error", "permission denied", "give them the right")
 	chmod(t, readOnly, 0o700)
 
 	// A server that is not the one that was archived.

@@ -102,8 +102,11 @@ var checks = []check{
 	{"slot_limit", hasSlot, slotLimit},
 	{"slot_release", hasSlot, slotRelease},
 	{"continuity", hasListing, continuity},
-	{"arrival", mayArrive, arrival},
+	{arrivalCheck, mayArrive, arrival},
 }
+
+// arrivalCheck is the one that waits.
+const arrivalCheck = "arrival"
 
 func always(*world) bool             { return true }
 func connected(w *world) bool        { return w.conn != nil }
@@ -140,7 +143,10 @@ func Run(ctx context.Context, o Options, tell func(Line)) error {
 }
 
 func (c check) run(ctx context.Context, w *world) []Line {
-	limit := stepTimeout + w.o.Timeout // which only the last one uses
+	limit := stepTimeout
+	if c.name == arrivalCheck {
+		limit += w.o.Timeout
+	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return c.look(ctx, w)

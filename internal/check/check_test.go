@@ -236,11 +236,12 @@ func TestStoreFaults(t *testing.T) {
 		result check.Result
 		text   string
 	}{
-		{"read only", "put", denied, false, "archive_write", check.Error, "give the right"},
-		{"no list", "list", denied, false, "archive_read", check.Error, "give the right"},
+		{"read only", "put", denied, false, "archive_write", check.Error, "give them the right"},
+		{"no list", "list", denied, false, "archive_read", check.Error, "give them the right"},
 		{"away", "put", fmt.Errorf("no route to host"), false, "archive_write", check.Error, "walrecv receive waits"},
 		{"no conditions", "put", storage.ErrUnsafe, false, "archive_conditional_write", check.Error, "--allow-unsafe-store if nobody else"},
 		{"no conditions, accepted", "put", storage.ErrUnsafe, true, "archive_conditional_write", check.Warning, "accepts that"},
+		{"another region", "list", storage.ErrSetup, false, "archive_read", check.Error, "correct --archive"},
 		{"no directory", "list", storage.ErrNoRoot, false, "archive_read", check.Error, "create it, mount it"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

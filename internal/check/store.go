@@ -172,8 +172,10 @@ func storeFault(how string, err error) []Line {
 	switch {
 	case errors.Is(err, storage.ErrNoRoot):
 		advice = "create it, mount it, or correct --archive"
+	case errors.Is(err, storage.ErrSetup):
+		advice = "correct --archive"
 	case errors.Is(err, fs.ErrPermission):
-		advice = "give the right to do that to the user or to the key that is used: one that archives needs to read, to list and to put objects"
+		advice = "use other keys, or another user, or give them the right: who archives needs to read, to list and to put objects"
 	case errors.Is(err, segment.ErrWrongCluster):
 		advice = "use another --archive"
 	}
