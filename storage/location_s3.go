@@ -132,37 +132,76 @@ func (s *S3) parseQuery(query string) error {
 			continue
 		}
 		name, raw, _ := strings.Cut(pair, "=")
-		i := slices.IndexFunc(s3Parameters, func(p s3Parameter) bool { return p.name == name })
-		if i < 0 {
+		p, ok := parameter(name)
+		if !ok {
 			return unknownParameter(name)
 		}
 		value, err := url.PathUnescape(raw)
-		if err != nil {
+		switch {
+		case err != nil:
 			return fmt.Errorf("archive URL has a malformed %s", name)
-		}
-		p := s3Parameters[i]
-		field := p.field(s)
-		if *field != "" {
+		case *p.field(s) != "":
 			return fmt.Errorf("archive URL has %s twice", name)
 		}
-		if value == "" {
-			return fmt.Errorf("archive URL has an empty %s", name)
+		if err := s.Set(name, value); err != nil {
+			return fmt.Errorf("archive URL has %w", err)
 		}
-		if err := p.check(value); err != nil {
-			return fmt.Errorf("archive URL has a %s that cannot be one: %w", name, err)
-		}
-		*field = value
 	}
 	return nil
 }
 
-// unknownParameter repeats a name only if it looks like one.
-func unknownParameter(name string) error {
-	lower := strings.ToLower(name)
-	for _, word := range []string{"secret", "token", "key", "password"} {
-		if strings.Contains(lower, word) {
-			return errSecretKey
+func parameter(name string) (s3Parameter, bool) {
+	i := slices.IndexFunc(s3Parameters, func(p s3Parameter) bool { return p.name == name })
+	if i < 0 {
+		return s3Parameter{}, false
+	}
+	return s3Parameters[i], true
+}
+
+// IsS3Parameter tells whether an s3 URL can have a parameter.
+func IsS3Parameter(name string) bool {
+	_, ok := parameter(name)
+	return ok
+}
+
+// Set gives a parameter a value. Errors do not repeat it.
+func (s *S3) Set(name, value string) error {
+	p, ok := parameter(name)
+	if !ok {
+		return unknownParameter(name)
+	}
+	if value == "" {
+		return fmt.Errorf("an empty %s", name)
+	}
+	if err := p.check(value); err != nil {
+		return fmt.Errorf("a %s that cannot be one: %w", name, err)
+	}
+	*p.field(s) = value
+	return nil
+}
+
+// Or takes the parameters from other that s does not have. Bucket and prefix stay.
+func (s S3) Or(other S3) S3 {
+	for _, p := range s3Parameters {
+		if field := p.field(&s); *field == "" {
+			*field = *p.field(&other)
 		}
+	}
+	return s
+}
+
+// NamesSecret tells whether something that is called so is likely to be a secret.
+func NamesSecret(name string) bool {
+	lower := strings.ToLower(name)
+	return slices.ContainsFunc([]string{"secret", "token", "key", "password"}, func(word string) bool {
+		return strings.Contains(lower, word)
+	})
+}
+
+// unknownParameter does not repeat the name, which may be a value out of place.
+func unknownParameter(name string) error {
+	if NamesSecret(name) {
+		return errSecretKey
 	}
 	var names []string
 	for _, p := range s3Parameters {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/walrecv/walrecv/storage"
 )
 
 // configOption names the configuration file. It is declared for all commands
@@ -49,13 +51,14 @@ func loadConfig(cmd *cobra.Command, environ []string) error {
 	for _, f := range l.given {
 		f.Changed = true
 	}
-	return nil
+	return l.completeArchive()
 }
 
 // loader fills the options of one command.
 type loader struct {
 	cmd   *cobra.Command
 	given []*pflag.Flag // what a file or the environment gave
+	s3    storage.S3    // what [s3] gave
 }
 
 // configPath is the configuration file, or empty.
@@ -122,6 +125,11 @@ func (l *loader) file(path string) error {
 	}
 	for _, e := range doc.own {
 		if err := l.ownEntry(doc, table, e); err != nil {
+			return err
+		}
+	}
+	for _, e := range doc.s3 {
+		if err := l.s3Entry(doc, e); err != nil {
 			return err
 		}
 	}
@@ -256,7 +264,7 @@ func byKey(fs *pflag.FlagSet, key string) *pflag.Flag {
 // tables are the tables a configuration file may have, also those of commands
 // that other versions have: one file serves a fleet.
 var tables = []string{
-	"backup", "check", "drill", "prune", "push", "receive", "restore", "s3", "slot", "status", "verify",
+	"backup", "check", "drill", "prune", "push", "receive", "restore", s3Table, "slot", "status", "verify",
 }
 
 func isTable(name string) bool { return slices.Contains(tables, name) }

@@ -20,6 +20,7 @@ type document struct {
 	data []byte
 	top  []entry // the keys and tables on top, in the order of the file
 	own  []entry // the keys of the command's own table, in the order of the file
+	s3   []entry // those of [s3]
 }
 
 // entry is one key of a configuration file.
@@ -101,6 +102,9 @@ func readDocument(path, table string) (*document, error) {
 	doc.top = entries(content, nil, places)
 	own, _ := content[table].(map[string]any)
 	doc.own = entries(own, []string{table}, places)
+	if s3, ok := content[s3Table].(map[string]any); ok {
+		doc.s3 = entries(s3, []string{s3Table}, keyPositions(data, s3Table))
+	}
 	return doc, nil
 }
 

@@ -58,7 +58,7 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 	defer w.close()
 	var store storage.Store // nil without an archive
 	if c.archive.given() {
-		store, err = openStore(ctx, c.archive.location, a.environ, storeOptions{connections: 2 * c.uploadWorkers, unsafe: c.allowUnsafeStore})
+		store, err = openStore(ctx, c.archive.location, a.environ, storeOptions{connections: c.uploadWorkers + tailConnections, unsafe: c.allowUnsafeStore})
 		if err != nil {
 			return err
 		}

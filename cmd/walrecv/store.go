@@ -32,6 +32,10 @@ func openStore(ctx context.Context, location storage.Location, environ []string,
 	return store, nil
 }
 
+// tailConnections is how many connections a receiver keeps besides those of its
+// upload workers: for what it puts into the tail, and for what it asks.
+const tailConnections = 16
+
 // classed tells which objects a storage class is for: those that are large and
 // stay. The tail goes within minutes, and the cheap classes charge for a month.
 func classed(key string) bool {

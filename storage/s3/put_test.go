@@ -3,9 +3,12 @@ package s3
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -276,5 +279,53 @@ func TestWrongSetups(t *testing.T) {
 		for call, do := range calls(t.Context(), s) {
 			checkError(t, name+": "+call, do(), test.is)
 		}
+	}
+}
+
+// zeros is a source that has nothing in memory.
+type zeros int64
+
+func (z zeros) Size() int64 { return int64(z) }
+
+func (z zeros) Open() (io.ReadSeekCloser, error) {
+	return unclosed{io.NewSectionReader(zeros(0), 0, int64(z))}, nil
+}
+
+func (zeros) ReadAt(p []byte, _ int64) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// TestMemory: no object is held in memory, on its way in or out.
+func TestMemory(t *testing.T) {
+	const size, most = 64 << 20, 8 << 20
+	f := serve(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		if r.Method == http.MethodPut && n != size {
+			t.Errorf("%d bytes came", n)
+		}
+		w.Header().Set("ETag", `"e"`)
+		if r.Method == http.MethodGet {
+			w.Header().Set("Content-Length", strconv.Itoa(size))
+			_, _ = io.Copy(w, io.NewSectionReader(zeros(0), 0, size))
+		}
+	})
+	s := f.store(t, patient)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := s.Put(t.Context(), "key", zeros(size)); err != nil {
+		t.Error(err)
+	}
+	body, _, err := s.Open(t.Context(), "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if n, err := io.Copy(io.Discard, body); n != size || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > most {
+		t.Errorf("%d bytes were allocated for an object of %d", used, size)
 	}
 }
