@@ -2,6 +2,7 @@ package restore
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/walrecv/walrecv/segment"
 )
@@ -205,17 +206,23 @@ func (l *tail) fork(a *attempt, t *troubles) int64 {
 	return int64(min(firstFork(l.name, c.size, histories), l.name.End(c.size)) - l.name.Start(c.size))
 }
 
+// advice says what can be done about a hole that begins at an offset.
+func (l *tail) advice(offset int64) string {
+	return fmt.Sprintf("; bring it back, or let the recovery end in front of %s (recovery_target_lsn)",
+		l.name.Start(l.call.size)+segment.LSN(offset))
+}
+
 // conclude ends a look that found no sealed copy. Up to owed there must be WAL;
 // why says how that is known.
 func (l *tail) conclude(owed int64, why string) finding {
 	c := l.call
 	switch {
 	case l.best == nil && owed > 0:
-		return judge(problemf(hole, "it is missing, but %s", why))
+		return judge(problemf(hole, "it is missing, but %s%s", why, l.advice(0)))
 	case l.best == nil:
 		return finding{verdict: absent}
 	case !l.best.covers(owed):
-		return judge(problemf(hole, "%s ends at offset %d, but %s", l.best.where, l.best.end, why))
+		return judge(problemf(hole, "%s ends at offset %d, but %s%s", l.best.where, l.best.end, why, l.advice(l.best.end)))
 	}
 	end := min(l.best.end, l.cut)
 	if end < l.cut {
