@@ -122,7 +122,7 @@ func TestDigestInTheClear(t *testing.T) {
 }
 
 // Everybody must be able to read the archive without this program.
-func TestZstdToolReadsADecryptedObject(t *testing.T) {
+func TestToolsReadAnEncryptedObject(t *testing.T) {
 	store := storagetest.NewMem()
 	a, scratch, _ := newArchive(t, store)
 	w, r := testKeys(t, "")
@@ -144,6 +144,18 @@ func TestZstdToolReadsADecryptedObject(t *testing.T) {
 	}
 	if got, err := exec.Command("zstd", "-dc", file).Output(); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("zstd -d: %d bytes, %v", len(got), err)
+	}
+	if _, err := exec.LookPath("age"); err != nil {
+		return // the library has read it
+	}
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(r.Identities[0].(*age.X25519Identity).String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tool := exec.Command("age", "-d", "-i", key)
+	tool.Stdin = bytes.NewReader(object)
+	if got, err := tool.Output(); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("age -d: %d bytes, %v", len(got), err)
 	}
 }
 

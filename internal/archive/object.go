@@ -54,12 +54,18 @@ func encode(dst io.WriterAt, enc *crypt.Encryption, c content, size int64) (obje
 	if err != nil {
 		return object{}, err
 	}
-	clear := enc.NewHash()
 	o := object{encrypted: true}
-	if o.trailer, err = compress(out, c, size, clear); err != nil {
+	if !enc.Keyed() {
+		o.trailer, err = compress(out, c, size, io.Discard)
+		o.digest = o.trailer.Digest
+	} else {
+		clear := enc.NewHash()
+		o.trailer, err = compress(out, c, size, clear)
+		o.digest = Digest(clear.Sum(nil))
+	}
+	if err != nil {
 		return object{}, err
 	}
-	o.digest = Digest(clear.Sum(nil))
 	o.length, err = out.Finish(crypt.Sum(o.digest))
 	return o, err
 }

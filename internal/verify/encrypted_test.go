@@ -2,7 +2,11 @@ package verify_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"os"
+	"path"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,8 +19,8 @@ import (
 	"github.com/walrecv/walrecv/internal/vfs"
 )
 
-// encryptedWorld archives a recording encrypted, and gives the keys to read it.
-func encryptedWorld(t *testing.T, r *recording) (*world, archive.Keys) {
+// newKeys are to write with, and to read with.
+func newKeys(t *testing.T) (*crypt.Encryption, archive.Keys) {
 	t.Helper()
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -26,6 +30,13 @@ func encryptedWorld(t *testing.T, r *recording) (*world, archive.Keys) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return enc, archive.Keys{Identities: crypt.Identities{id}}
+}
+
+// encryptedWorld archives a recording encrypted, and gives the keys to read it.
+func encryptedWorld(t *testing.T, r *recording) (*world, archive.Keys) {
+	t.Helper()
+	enc, keys := newKeys(t)
 	w := newWorld(t, r.id)
 	a, err := archive.Open(t.Context(), w.store, r.id.SystemID, archive.Keys{Encryption: enc})
 	if err != nil {
@@ -48,7 +59,36 @@ func encryptedWorld(t *testing.T, r *recording) (*world, archive.Keys) {
 	for timeline, data := range r.histories {
 		w.putHistory(timeline, data)
 	}
-	return w, archive.Keys{Identities: crypt.Identities{id}}
+	return w, keys
+}
+
+// seal encrypts an object with these plain bytes.
+func (w *world) seal(enc *crypt.Encryption, key string, plain []byte) {
+	w.t.Helper()
+	name := filepath.Join(w.t.TempDir(), "object")
+	file, err := os.Create(name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer file.Close()
+	out, err := enc.NewWriter(file, int64(len(plain)))
+	if err == nil {
+		_, err = out.Write(w.get(key))
+	}
+	if err == nil {
+		sum := enc.NewHash()
+		sum.Write(plain)
+		_, err = out.Finish(crypt.Sum(sum.Sum(nil)))
+	}
+	var object []byte
+	if err == nil {
+		object, err = os.ReadFile(name)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.remove(key)
+	w.store.Set(key+".age", object)
 }
 
 // verifyWith verifies an archive with keys.
@@ -100,5 +140,34 @@ func TestEncryptedArchive(t *testing.T) {
 		if len(got.Notices) != 1 || got.Notices[0].Kind != verify.KindTwice || got.Notices[0].Object != w.key(twice)+".age" {
 			t.Errorf("%d identities: %q", len(keys.Identities), spelled(got.Notices))
 		}
+	}
+}
+
+// A tail is whole, also where nobody can look into it.
+func TestEncryptedTail(t *testing.T) {
+	w, n, data := withTail(t)
+	enc, keys := newKeys(t)
+	for _, key := range w.store.Keys() {
+		if strings.Contains(key, "/tail/"+n.Format(mib)+"/") {
+			var from, to int
+			if _, err := fmt.Sscanf(path.Base(key), "%08X-%08X.zst", &from, &to); err != nil {
+				t.Fatal(err)
+			}
+			w.seal(enc, key, data[from:to])
+		}
+	}
+	wantSound(t, w.verifyWith(keys, verify.Options{Deep: true}))
+	got := w.verify(verify.Options{})
+	if !got.Sound() || len(got.Unread) != 1 || got.Unread[0].Kind != verify.KindEncrypted || !strings.Contains(got.Unread[0].Object, "/tail/") {
+		t.Errorf("%q, %q", spelled(got.Findings), got.Unread)
+	}
+	for _, key := range w.store.Keys() {
+		if strings.Contains(key, "/tail/"+n.Format(mib)+"/00000000") {
+			w.remove(key)
+		}
+	}
+	got = w.verify(verify.Options{})
+	if len(got.Findings) != 1 || got.Findings[0].Kind != verify.KindTail {
+		t.Errorf("with a hole: %q", spelled(got.Findings))
 	}
 }
