@@ -34,7 +34,8 @@ func TestS3(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{Major: pgtest.FewVersions(t)[0], WALSegmentSize: 1 << 20})
 	c.Start()
 	c.Exec("create table mark(name text primary key)")
-	r := newReceiver(t, c, "--archive", url)
+	p := s.Proxy(t)
+	r := watched(newReceiver(t, c, "--archive", p.URL("some/prefix")))
 	r.env = s.Environ()
 	r.start()
 	backup := c.BaseBackup(t, "").Dir
@@ -47,6 +48,16 @@ func TestS3(t *testing.T) {
 		_, err := os.Stat(s.Path(key))
 		return err == nil
 	}, "%s does not get archived", last)
+	// What is counted is what was asked.
+	pgtest.Eventually(t, patience, func() bool {
+		counted := 0.0
+		for name, value := range r.metrics() {
+			if strings.HasPrefix(name, `store_requests_total{op="put"`) {
+				counted += value
+			}
+		}
+		return counted > 5 && int(counted) == p.Counts()["PutObject"]
+	}, "the puts that are counted are not those that the store has seen")
 	r.Kill()
 
 	for _, command := range []string{"status", "verify"} {

@@ -53,7 +53,9 @@ type times struct {
 	pause  time.Duration // longest one between two tries
 }
 
-var defaultTimes = times{answer: 30 * time.Second, rest: 30 * time.Second, rate: 64 << 10, pause: 5 * time.Second}
+// The pauses are short: who waits for an answer of two seconds should hear why there
+// is none. Who goes on trying makes longer ones.
+var defaultTimes = times{answer: 30 * time.Second, rest: 30 * time.Second, rate: 64 << 10, pause: 500 * time.Millisecond}
 
 // Store is a [storage.Store] in a bucket. It is safe for concurrent use.
 type Store struct {
