@@ -13,6 +13,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/fakepg"
 	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
 	"github.com/walrecv/walrecv/storage/storagetest"
 )
@@ -83,14 +84,14 @@ func TestSlowLine(t *testing.T) {
 	for _, stuck := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			mem := storagetest.NewMem()
-			s := newServer(t, &slowStore{Store: mem, pause: 50 * time.Second, stuck: stuck}, fakepg.Config{})
+			s := newServer(t, &slowStore{Store: mem, pause: 20 * time.Second, stuck: stuck}, fakepg.Config{})
 			begin := time.Now()
 			err := s.push(s.has(1, 5))
 			took := time.Since(begin)
-			if !stuck && (err != nil || took < 100*time.Second) {
+			if !stuck && (err != nil || took < 80*time.Second) {
 				t.Errorf("on a slow line: %v after %v", err, took)
 			}
-			if stuck && (err == nil || took > 111*time.Second) {
+			if stuck && (err == nil || took > 81*time.Second) {
 				t.Errorf("on a line that breaks: %v after %v", err, took)
 			}
 		})
@@ -98,11 +99,12 @@ func TestSlowLine(t *testing.T) {
 }
 
 // slowStore pauses before every piece of a Put that it reads; a stuck one fails with
-// the second piece.
+// the second piece, nine times.
 type slowStore struct {
 	storage.Store
 	pause time.Duration
 	stuck bool
+	tries int
 }
 
 func (s *slowStore) Put(ctx context.Context, key string, src storage.Source) error {
@@ -115,11 +117,12 @@ func (s *slowStore) Put(ctx context.Context, key string, src storage.Source) err
 	if !strings.HasSuffix(key, ".zst") {
 		return s.Store.Put(ctx, key, src)
 	}
+	s.tries++
 	for n := 1; ; n++ {
 		if !pause(ctx, s.pause) {
 			return ctx.Err()
 		}
-		if s.stuck && n == 2 {
+		if s.stuck && n == 2 && s.tries < 10 {
 			return storagetest.ErrInjected
 		}
 		if got, err := r.Read(piece); got == 0 || err != nil {
@@ -170,28 +173,37 @@ func sweepOnce(t *testing.T, k int, fault storagetest.Fault, name string) int {
 }
 
 // Every operation on the disk of this host fails once. Nothing is confirmed that is
-// not archived, and nothing stays but the note.
+// not archived, nothing is called another branch, and nothing stays but the note.
 func TestDiskSweep(t *testing.T) {
-	for k := 0; ; k++ {
-		mem := storagetest.NewMem()
-		s := newServer(t, mem, fakepg.Config{})
-		file := s.has(1, 5)
-		fired := false
-		s.o.FS = vfs.NewFault(s.fsys, func(op vfs.Op) error {
-			if op.Index != k {
-				return nil
+	for _, tail := range []bool{false, true} {
+		for k := 0; ; k++ {
+			mem := storagetest.NewMem()
+			s := newServer(t, mem, fakepg.Config{})
+			file := s.hasWhole()
+			if tail {
+				s.pushes(file)
+				s.hasTail(at(20, 0), zeros)
 			}
-			fired = true
-			return fs.ErrInvalid
-		})
-		err := s.push(file)
-		if !fired {
-			break
+			fired := false
+			s.o.FS = vfs.NewFault(s.fsys, func(op vfs.Op) error {
+				if op.Index != k {
+					return nil
+				}
+				fired = true
+				return fs.ErrInvalid
+			})
+			err := s.push(file)
+			if !fired {
+				break
+			}
+			if err == nil && !bytes.Equal(archived(t, mem, 1, 5), s.whole(5)) {
+				t.Fatalf("operation %d: confirmed, and not archived", k)
+			}
+			if errors.Is(err, segment.ErrBranch) {
+				t.Errorf("operation %d: %v", k, err)
+			}
+			s.o.FS = s.fsys
+			s.pushes(file)
 		}
-		if err == nil && !bytes.Equal(archived(t, mem, 1, 5), s.wal(1, 5)) {
-			t.Fatalf("operation %d: confirmed, and not archived", k)
-		}
-		s.o.FS = s.fsys
-		s.pushes(file)
 	}
 }

@@ -125,8 +125,11 @@ func TestBackupHistory(t *testing.T) {
 	const file = "000000010000000000000005.00000028.backup"
 	content := []byte("START WAL LOCATION: 0/500028 (file 000000010000000000000005)\n")
 	s.write("/data/pg_wal/"+file, content)
+	foreign := s.wal(1, 4)
+	foreign[24]++
+	s.write("/data/pg_wal/"+base(1, 4), foreign)
 	if err := s.push(file); err == nil || !strings.Contains(err.Error(), "how long") {
-		t.Errorf("the first file of all, with no segment beside it: %v", err)
+		t.Errorf("the first file of all, with no segment of the cluster beside it: %v", err)
 	}
 	s.has(1, 6) // says how long segments are
 	s.pushes(file, file)
@@ -190,8 +193,7 @@ func TestForgottenArchive(t *testing.T) {
 	s := newServer(t, mem, fakepg.Config{})
 	s.pushes(s.has(1, 5))
 	empty := storagetest.NewMem()
-	other := newServer(t, empty, fakepg.Config{})
-	other.fsys, other.o.FS = s.fsys, s.fsys
+	other := newServer(t, empty, fakepg.Config{}).from(s)
 	other.refused(empty, s.has(1, 6), segment.ErrWrongCluster)
 
 	other.o.Location = "/elsewhere" // on purpose
@@ -199,6 +201,8 @@ func TestForgottenArchive(t *testing.T) {
 	s.must(s.fsys.Remove("/data/" + noteFile))
 	other.o.Location = "/archive"
 	other.pushes(base(1, 6))
+	s.write("/data/"+noteFile, []byte(`{"format":2,"archives":["/archive"]}`)) // nobody knows what it says
+	newServer(t, storagetest.NewMem(), fakepg.Config{}).from(s).pushes(base(1, 6))
 
 	s.write("/data/"+noteFile, []byte("{"))
 	s.pushes(s.has(1, 7)) // makes no sense, and is made anew

@@ -253,6 +253,12 @@ func (s *server) files(dir string) []string {
 	return names
 }
 
+// from makes it a server on the disk of another one.
+func (s *server) from(other *server) *server {
+	s.fsys, s.o.FS = other.fsys, other.fsys
+	return s
+}
+
 // pushFrom runs the command elsewhere, with an absolute path.
 func (s *server) pushFrom(workDir, file string) error {
 	o := s.o
