@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/walrecv/walrecv/internal/pgtest"
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage/storagetest"
 )
@@ -183,6 +184,7 @@ func (r *rig) twoBlocks() []string {
 // Every request goes wrong once. The index is there in the end, what it says is
 // right, and nobody was kept from archiving.
 func TestSweepOverRequestsOfTheIndexer(t *testing.T) {
+	next := strides(t)
 	for what, fault := range map[string]storagetest.Fault{
 		"before":     {Before: storagetest.ErrInjected},
 		"after":      {After: storagetest.ErrInjected},
@@ -191,7 +193,7 @@ func TestSweepOverRequestsOfTheIndexer(t *testing.T) {
 	} {
 		k := 0
 		for fired := true; fired; {
-			k++
+			k += next()
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
 				want := r.twoBlocks()
@@ -216,13 +218,27 @@ func TestSweepOverRequestsOfTheIndexer(t *testing.T) {
 	}
 }
 
+// strides goes through the steps of a sweep: one by one in the long form of the
+// tests, and otherwise by chance, two or three on average.
+func strides(t *testing.T) (next func() int) {
+	t.Helper()
+	if pgtest.Long() {
+		return func() int { return 1 }
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	return func() int { return 1 + random.IntN(4) }
+}
+
 // The process ends with every request, before or after it took effect, and is
 // started again.
 func TestSweepOverEndsDuringRequests(t *testing.T) {
+	next := strides(t)
 	for _, after := range []bool{false, true} {
 		k := 0
 		for ended := true; ended; {
-			k++
+			k += next()
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
 				want := r.twoBlocks()

@@ -3,9 +3,11 @@ package restore
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 
+	"github.com/walrecv/walrecv/internal/pgtest"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage/storagetest"
@@ -52,10 +54,11 @@ func (m *mover) install() {
 // for a hole.
 func TestSegmentOnTheMove(t *testing.T) {
 	n := seg(1, 5)
+	next := strides(t)
 	object := objectOf(t, n)
 	runs := 0
 	for seal, reached := 1, true; reached; seal++ {
-		for archive := seal; ; archive++ {
+		for archive := seal; ; archive += next() {
 			var ops int
 			synctest.Test(t, func(t *testing.T) { ops = move(t, n, object, seal, archive) })
 			if t.Failed() {
@@ -234,4 +237,17 @@ func failFrom(t *testing.T, w *world, n segment.Name, there string, k int) (fire
 		t.Errorf("operations fail from %d on: answer %d %q, noted: %v", k, a.Code, a.Message, noted)
 	}
 	return fired
+}
+
+// strides goes through the steps of a sweep: one by one in the long form of the
+// tests, and otherwise by chance, two or three on average.
+func strides(t *testing.T) (next func() int) {
+	t.Helper()
+	if pgtest.Long() {
+		return func() int { return 1 }
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	return func() int { return 1 + random.IntN(4) }
 }
