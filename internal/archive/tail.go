@@ -10,9 +10,10 @@ import (
 	"github.com/walrecv/walrecv/segment"
 )
 
-// tailFlights is how many chunks are in flight: with 20 ms to the store, a few
-// hundred commits a second need not wait for each other.
-const tailFlights = 8
+// tailFlights is how many chunks are in flight. What is committed meanwhile waits for
+// the next one, a quarter of the time to the store at most; with more of them, each
+// carries less, and all take more time of the processor.
+const tailFlights = 4
 
 // Tail archives what a receiver has of segments that are not complete in the
 // archive yet, and knows the position below which the archive lacks nothing:

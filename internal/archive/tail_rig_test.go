@@ -66,8 +66,12 @@ func (r *tailRig) loseSpool() {
 	r.fsys = r.disk
 }
 
+// must panics with a crash of the disk, which a sweep recovers from.
 func (r *tailRig) must(err error) {
 	r.t.Helper()
+	if errors.Is(err, vfs.ErrCrashed) {
+		panic(err)
+	}
 	if err != nil {
 		r.t.Fatalf("%s: %v", r.what, err)
 	}
@@ -177,14 +181,23 @@ func (r *tailRig) truth(n segment.Name) []byte {
 // send streams WAL up to a position, and syncs it.
 func (r *tailRig) send(to segment.LSN, awaited bool) {
 	r.t.Helper()
+	r.must(r.trySend(to, awaited))
+}
+
+// trySend fails with the disk.
+func (r *tailRig) trySend(to segment.LSN, awaited bool) error {
 	for at := r.writer.Position(); at.LSN < to; at = r.writer.Position() {
 		n := segment.Name{Timeline: at.Timeline, Number: testSize.Number(at.LSN)}
 		data := r.truth(n)[testSize.Offset(at.LSN):min(int64(to-n.Start(testSize)), int64(testSize))]
-		r.must(r.writer.Append(at.LSN, data))
+		if err := r.writer.Append(at.LSN, data); err != nil {
+			return err
+		}
 	}
 	synced, err := r.writer.Sync()
-	r.must(err)
-	r.tail.Synced(synced, awaited)
+	if err == nil {
+		r.tail.Synced(synced, awaited)
+	}
+	return err
 }
 
 // expectArchived reads what the archive has, as anybody could.

@@ -15,7 +15,7 @@ import (
 
 const (
 	// deleters is how many chunks are deleted at a time.
-	deleters = 8
+	deleters = 4
 
 	// deletePause follows a deletion that failed.
 	deletePause = 10 * time.Second
