@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -11,14 +12,13 @@ import (
 )
 
 // archiveAcknowledges is a receiver whose server hears of what a store far away has.
-func archiveAcknowledges(t testing.TB, c *pgtest.Cluster, latency time.Duration, args ...string) *receiver {
+func archiveAcknowledges(t testing.TB, c *pgtest.Cluster, latency time.Duration, args ...string) (*receiver, *s3test.Proxy) {
 	t.Helper()
-	s := s3test.Start(t)
-	proxy := s.Proxy(t)
+	proxy := s3test.Start(t).Proxy(t)
 	proxy.SetLatency(latency)
 	r := newReceiver(t, c, append([]string{"--archive", proxy.URL(""), "--ack", "archive"}, args...)...)
 	r.env = proxy.Environ()
-	return r.start()
+	return r.start(), proxy
 }
 
 // A server that is stopped waits until the archive has its last byte, and no longer.
@@ -28,7 +28,7 @@ func TestAckArchiveStops(t *testing.T) {
 	for _, major := range pgtest.FewVersions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			c := small(t, major, nil)
-			r := archiveAcknowledges(t, c, 100*time.Millisecond)
+			r, proxy := archiveAcknowledges(t, c, 100*time.Millisecond)
 			for range 2 {
 				emit(c, 200)
 				took := c.Stop(pgtest.Fast)
@@ -50,6 +50,10 @@ func TestAckArchiveStops(t *testing.T) {
 			if code != 0 || !strings.Contains(status, end) {
 				t.Errorf("exit %d: the archive does not end at %s:\n%s%s", code, end, status, stderr)
 			}
+			r.start()
+			proxy.SetOutage(s3test.Hang)
+			emit(c, 100)
+			r.ask(syscall.SIGTERM) // in time, also without a store
 		})
 	}
 }
@@ -72,7 +76,7 @@ func BenchmarkAckArchive(b *testing.B) {
 			c := pgtest.New(b, pgtest.Options{Major: 15, Settings: map[string]string{"max_connections": "60"}})
 			c.Start()
 			c.Exec("create table acked(row text primary key, filler text)")
-			r := archiveAcknowledges(b, c, 20*time.Millisecond, "--synchronous")
+			r, _ := archiveAcknowledges(b, c, 20*time.Millisecond, "--synchronous")
 			r.flushed()
 			c.Set(map[string]string{"synchronous_standby_names": "walrecv"})
 			c.Reload()
