@@ -299,7 +299,7 @@ func (k *archiveKeeper) sealTail(ctx context.Context, name segment.Name, chunks 
 	case errors.As(err, &damaged), errors.As(err, &corrupt):
 		k.log.Error("the archive's tail is damaged, and is streamed again", "file", file, "error", err)
 		return false, nil
-	case errors.As(err, &conflict), errors.As(err, &local):
+	case errors.As(err, &conflict), errors.As(err, &local), errors.Is(err, segment.ErrBranch):
 		return false, err
 	default:
 		return false, &unreachable{err}

@@ -166,8 +166,10 @@ func TestPushIntoS3(t *testing.T) {
 		t.Fatalf("%+v", o)
 	}
 	t.Logf("requests of a segment that is there: %v", p.Counts())
-	if n := p.Total(); n > 5 {
-		t.Errorf("%d requests: %v", n, p.Counts())
+	// A store that answers before it has read all of a PUT may be asked again.
+	counts := p.Counts()
+	if n := p.Total() - counts["PutObject"]; n > 3 || counts["PutObject"] > 2*3 {
+		t.Errorf("too many requests: %v", counts)
 	}
 	p.IgnoreConditions(true)
 	o := runPushOn(p.Environ(), "--archive", p.URL("wal"), file)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 
 	"github.com/walrecv/walrecv/storage"
@@ -25,8 +26,8 @@ type anchoredDeleter struct {
 }
 
 // Anchor returns a Store on store that holds on to an archive that has been
-// opened, or is being made: but for its identity, nothing is put, confirmed or
-// listed where that is not seen. Every other Put costs two requests more. An
+// opened, or is being made: but for its identity, nothing is put, confirmed,
+// listed or said to be absent where that is not seen. Every other Put costs two requests more. An
 // archive that is reached by the name of its bucket needs none of this.
 //
 // The returned Store is a [storage.Deleter] if store is one.
@@ -57,6 +58,29 @@ func (s *anchored) Put(ctx context.Context, key string, src storage.Source) erro
 	return putErr
 }
 
+// Open implements storage.Store. What is not below a mount point is not absent.
+func (s *anchored) Open(ctx context.Context, key string) (io.ReadCloser, storage.Info, error) {
+	body, info, err := s.Store.Open(ctx, key)
+	return body, info, s.unlessLost(ctx, key, err)
+}
+
+// Stat implements storage.Store.
+func (s *anchored) Stat(ctx context.Context, key string) (storage.Info, error) {
+	info, err := s.Store.Stat(ctx, key)
+	return info, s.unlessLost(ctx, key, err)
+}
+
+// unlessLost keeps an object from passing for absent where the identity is not.
+func (s *anchored) unlessLost(ctx context.Context, key string, err error) error {
+	if key == s.key || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if lost := s.holds(ctx); lost != nil {
+		return lost
+	}
+	return err
+}
+
 // List implements storage.Store.
 func (s *anchored) List(ctx context.Context, prefix string, fn func(storage.Info) error) error {
 	if err := s.holds(ctx); err != nil {
@@ -81,9 +105,14 @@ func (s *anchored) ListFrom(ctx context.Context, prefix, from string, fn func(st
 	return storage.ListFrom(ctx, s.Store, prefix, from, fn)
 }
 
+// Confirm implements [storage.Confirmer], whether or not the Store below does.
+func (s *anchored) Confirm(ctx context.Context, key string) error {
+	return storage.Confirm(ctx, s.Store, key)
+}
+
 // holds fails if the identity is not there or cannot be seen.
 func (s *anchored) holds(ctx context.Context) error {
-	_, err := s.Stat(ctx, s.key)
+	_, err := s.Store.Stat(ctx, s.key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("the archive has lost its %s: is its disk still mounted?", s.key)
 	}

@@ -53,6 +53,7 @@ type tailSegment struct {
 	found     []Chunk // not compared yet
 	equal     []Chunk
 	foundEnd  int64 // the highest To of all that were found
+	ahead     bool  // a look at those that reach further than what came is of no use
 	again     bool  // the spool or the archive had the complete segment
 	comparing bool
 	archived  bool // with again: the archive has it by now
@@ -237,6 +238,14 @@ func (f *frontier) landed(c Chunk, began time.Time) {
 		if f.position() > before {
 			f.lateSince = began
 		}
+	}
+}
+
+// notAhead notes that chunks that reach further than what came cannot be compared
+// with its beginning.
+func (f *frontier) notAhead(c Chunk) {
+	if s := f.leaves(c); s != nil {
+		s.ahead = true
 	}
 }
 

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"slices"
 	"time"
 
 	"github.com/walrecv/walrecv/segment"
@@ -10,6 +11,7 @@ import (
 type tailStep struct {
 	chunk    Chunk         // to be put
 	found    bool          // or to be compared with what is there
+	ahead    []Chunk       // or to be compared with the beginning of what is there
 	complete *segment.Name // or this complete segment is to be compared
 }
 
@@ -33,9 +35,15 @@ func (f *frontier) next(now time.Time) (step tailStep, wait time.Duration, ok bo
 				return tailStep{complete: &s.name}, 0, true
 			}
 			continue
-		case s.foundEnd > f.has(n):
-			continue // the server has it, since it sent it once
-		case len(s.found) > 0:
+		case s.foundEnd > f.has(n) && !s.ahead:
+			// The server has it, since it sent it once, and sends it again. It does not
+			// if it was put back to an older state, or if this is the end.
+			if step, ok := f.nextAhead(s); ok {
+				f.take(step.chunk, f.lastPut)
+				return step, 0, true
+			}
+			continue
+		case len(s.found) > 0 && s.foundEnd <= f.has(n):
 			if c, ok := s.nextFound(); ok {
 				f.take(c, f.lastPut)
 				return tailStep{chunk: c, found: true}, 0, true
@@ -63,6 +71,21 @@ func (f *frontier) next(now time.Time) (step tailStep, wait time.Duration, ok bo
 		}
 	}
 	return tailStep{}, wait, false
+}
+
+// nextAhead plans a look at chunks that reach further than what came, for somebody
+// who waits: all that came is to be compared with them.
+func (f *frontier) nextAhead(s *tailSegment) (tailStep, bool) {
+	to := f.has(s.name.Number)
+	if len(s.flight) > 0 || s.covered >= to || f.size.Start(s.name.Number)+segment.LSN(s.covered) >= f.urgent {
+		return tailStep{}, false
+	}
+	needed, end := Cover(slices.Concat(s.found, s.equal), s.covered)
+	if end < to {
+		s.ahead = true // there is a hole in between
+		return tailStep{}, false
+	}
+	return tailStep{chunk: Chunk{Name: s.name, From: s.covered, To: to}, ahead: needed}, true
 }
 
 // behind tells whether more complete segments wait than are uploaded at a time: the

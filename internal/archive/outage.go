@@ -9,6 +9,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
 )
 
@@ -141,5 +142,5 @@ func isFinal(err error) bool {
 	if errors.As(err, &local) {
 		return !noRoom(err) // there may be room later
 	}
-	return errors.As(err, &conflict) || errors.As(err, &damaged) || errors.As(err, &format) || errors.As(err, &cluster)
+	return errors.Is(err, segment.ErrBranch) || errors.As(err, &conflict) || errors.As(err, &damaged) || errors.As(err, &format) || errors.As(err, &cluster)
 }

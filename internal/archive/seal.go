@@ -1,26 +1,28 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/walrecv/walrecv/segment"
 )
 
 // SealTail makes a complete segment of chunks that hold all of it, for a spool that
 // has lost it: the server may have removed it, since it was acknowledged. Errors are
-// those of reading the chunks, also [ErrEncrypted], and those of PutSegment.
+// those of reading the chunks, also [ErrEncrypted], where all of them are at least as
+// they were written, those of PutSegment, and, where chunks differ, one that wraps
+// [segment.ErrBranch].
 func (a *Archive) SealTail(ctx context.Context, scratch *Scratch, name segment.Name, chunks []Chunk) error {
 	needed, end := Cover(chunks, 0)
 	if end != int64(a.id.SegmentSize) {
 		return fmt.Errorf("the tail ends at %d of %s", end, name.Format(a.id.SegmentSize))
 	}
-	for _, c := range needed {
-		if c.Encrypted && len(a.keys.Identities) == 0 {
-			return fmt.Errorf("%s: %w", c, ErrEncrypted)
-		}
+	if len(a.keys.Identities) == 0 && slices.ContainsFunc(needed, func(c Chunk) bool { return c.Encrypted }) {
+		return a.checkEncrypted(ctx, needed)
 	}
 	var failed error // of the store: to the Scratch it looks like one of its own
 	err := a.PutSegment(ctx, scratch, name, func() (io.ReadCloser, error) {
@@ -32,11 +34,35 @@ func (a *Archive) SealTail(ctx context.Context, scratch *Scratch, name segment.N
 	return err
 }
 
+// checkEncrypted checks chunks of which some are encrypted, as far as that goes
+// without an identity. It ends with an [ErrEncrypted] at best.
+func (a *Archive) checkEncrypted(ctx context.Context, chunks []Chunk) error {
+	for _, c := range chunks {
+		if c.Encrypted {
+			if err := a.CheckClear(ctx, a.chunkObject(c), c.To-c.From); err != nil {
+				return err
+			}
+			continue
+		}
+		plain, err := a.OpenChunk(ctx, c)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, plain)
+		plain.Close() // it was only read
+		if err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("the tail: %w", ErrEncrypted)
+}
+
 // tailReader reads a segment from its chunks.
 type tailReader struct {
 	ctx     context.Context
 	archive *Archive
 	chunks  []Chunk // those that are left
+	last    Chunk   // that was read last
 	at      int64
 	open    io.ReadCloser
 	failed  *error
@@ -68,7 +94,7 @@ func (r *tailReader) Read(p []byte) (int, error) {
 	}
 }
 
-// next opens the next chunk, behind what is read already.
+// next opens the next chunk, behind what is read already, which it must repeat.
 func (r *tailReader) next() error {
 	c := r.chunks[0]
 	r.chunks = r.chunks[1:]
@@ -77,8 +103,41 @@ func (r *tailReader) next() error {
 		return err
 	}
 	r.open = open
-	_, err = io.CopyN(io.Discard, open, r.at-c.From)
+	last := r.last
+	r.last = c
+	if c.From == r.at {
+		return nil
+	}
+	before, err := r.archive.OpenChunk(r.ctx, last)
+	if err != nil {
+		return err
+	}
+	defer before.Close() // it was only read
+	if _, err := io.CopyN(io.Discard, before, c.From-last.From); err != nil {
+		return err
+	}
+	same, err := sameBytes(open, before, r.at-c.From)
+	if err == nil && !same {
+		return otherTail(c)
+	}
 	return err
+}
+
+// sameBytes tells whether the next n bytes of two readers are the same.
+func sameBytes(a, b io.Reader, n int64) (bool, error) {
+	one, other := make([]byte, copyBuffer), make([]byte, copyBuffer)
+	for ; n > 0; n -= min(n, copyBuffer) {
+		if _, err := io.ReadFull(a, one[:min(n, copyBuffer)]); err != nil {
+			return false, err
+		}
+		if _, err := io.ReadFull(b, other[:min(n, copyBuffer)]); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(one[:min(n, copyBuffer)], other[:min(n, copyBuffer)]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 func (r *tailReader) Close() error {

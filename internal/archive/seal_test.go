@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 	"testing"
 
 	"github.com/walrecv/walrecv/storage/storagetest"
@@ -51,9 +52,28 @@ func TestSealTail(t *testing.T) {
 	if got, err := readSegment(t.Context(), a, n); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	object, _ := mem.Get(a.chunkKey(chunks[2]))
-	mem.Set(a.chunkKey(chunks[2]), object[:len(object)-1])
+	keys, _ := testKeys(t, "")
+	secret := slices.Clone(chunks)
+	secret[1].Encrypted = true
+	p, err := a.with(keys).prepareChunk(t.Context(), scratch, secret[1], opener(data[secret[1].From:secret[1].To]))
+	if err == nil {
+		_, err = a.put(t.Context(), a.chunkObject(secret[1]), p)
+		p.remove()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.SealTail(t.Context(), scratch, n, secret); !errors.Is(err, ErrEncrypted) {
+		t.Errorf("encrypted: %v", err)
+	}
+	object, _ := mem.Get(a.chunkKey(secret[1]))
+	mem.Set(a.chunkKey(secret[1]), append(bytes.Clone(object[:len(object)-1]), object[len(object)-1]^1))
 	var damaged *DamagedError
+	if err := a.SealTail(t.Context(), scratch, n, secret); !errors.As(err, &damaged) {
+		t.Errorf("encrypted and damaged: %v", err)
+	}
+	object, _ = mem.Get(a.chunkKey(chunks[2]))
+	mem.Set(a.chunkKey(chunks[2]), object[:len(object)-1])
 	if err := a.SealTail(t.Context(), scratch, n, chunks); !errors.As(err, &damaged) {
 		t.Errorf("damaged: %v", err)
 	}
@@ -62,10 +82,6 @@ func TestSealTail(t *testing.T) {
 	}
 	if err := a.SealTail(t.Context(), scratch, n, chunks); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("gone: %v", err)
-	}
-	chunks[1].Encrypted = true
-	if err := a.SealTail(t.Context(), scratch, n, chunks); !errors.Is(err, ErrEncrypted) {
-		t.Errorf("encrypted: %v", err)
 	}
 	expectEmptyDir(t, disk)
 }

@@ -34,6 +34,10 @@ type Tail struct {
 	acknowledge func(segment.LSN)
 	told        segment.LSN // what was acknowledged last
 	obsolete    obsolete
+
+	// What looks have found: from which segment on, and the chunks.
+	known  map[segment.TimelineID]uint64
+	before map[segment.Name][]Chunk
 }
 
 // TailOptions is what a [Tail] can be told.
@@ -65,6 +69,7 @@ func NewTail(spool Spool, o TailOptions, log *slog.Logger) *Tail {
 	return &Tail{
 		spool: spool, scratch: NewScratch(spool.FS(), spool.Dir()), log: log, o: o,
 		wake: make(chan struct{}, 1), encoding: make(chan struct{}, 2),
+		known: map[segment.TimelineID]uint64{}, before: map[segment.Name][]Chunk{},
 		obsolete: obsolete{segments: map[segment.Name]*superseded{}, wake: make(chan struct{}, 1)},
 	}
 }
@@ -145,6 +150,7 @@ func (t *Tail) settled(name segment.Name) {
 		t.front.settled(name.Number)
 	}
 	t.obsolete.whole(name)
+	delete(t.before, name)
 	t.mu.Unlock()
 	t.nudge()
 }

@@ -139,6 +139,8 @@ func (r *tailRun) start() (wait time.Duration, done bool) {
 		switch {
 		case step.complete != nil:
 			work = r.compareComplete
+		case step.ahead != nil:
+			work = r.compareAhead
 		case step.found:
 			work = r.compareFound
 			fallthrough
@@ -191,6 +193,9 @@ func (r *tailRun) settle(job *tailJob) error {
 		r.succeeded(job)
 	case job.stream != r.front || r.inner.Err() != nil || r.overtaken(job):
 		r.gaveUp(job)
+	case job.step.ahead != nil && !errors.As(job.err, &local) &&
+		(errors.Is(job.err, fs.ErrNotExist) || errors.Is(job.err, ErrEncrypted) || errors.As(job.err, &damaged)):
+		job.stream.notAhead(job.step.chunk)
 	case job.step.found && errors.Is(job.err, fs.ErrNotExist) && !errors.As(job.err, &local):
 		r.obsolete.ended(job.step.chunk)
 		job.stream.gone(job.step.chunk)
@@ -219,6 +224,8 @@ func (r *tailRun) succeeded(job *tailJob) {
 	switch {
 	case job.step.complete != nil:
 		f.compared(job.step.complete.Number, true)
+	case job.step.ahead != nil:
+		f.landed(c, job.began)
 	case c.To > 0:
 		f.landed(c, job.began)
 		r.obsolete.ended(c)
@@ -226,6 +233,7 @@ func (r *tailRun) succeeded(job *tailJob) {
 	default:
 		f.adopt(job.found)
 		f.since = job.since
+		r.looked(job)
 		for _, c := range job.found.chunks {
 			r.obsolete.found(c)
 		}

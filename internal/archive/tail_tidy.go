@@ -141,8 +141,10 @@ func (r *tailRun) ofComplete(ctx context.Context, chunks []Chunk) ([]Chunk, erro
 			continue
 		}
 		err := r.archive.either(r.archive.walObject(KindSegment, c.Name), func(o Object) error {
-			_, err := r.archive.store.Stat(ctx, o.Key())
-			return err
+			if _, err := r.archive.store.Stat(ctx, o.Key()); err != nil {
+				return err
+			}
+			return storage.Confirm(ctx, r.archive.store, o.Key())
 		})
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("look for the segment of a chunk: %w", err)

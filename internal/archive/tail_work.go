@@ -107,7 +107,32 @@ func (r *tailRun) compareFound(ctx context.Context, job *tailJob) error {
 			return err
 		}
 		defer p.remove()
-		return r.archive.compare(try, r.archive.chunkObject(c), p.object)
+		if err := r.archive.compare(try, r.archive.chunkObject(c), p.object); err != nil {
+			return err
+		}
+		return storage.Confirm(try, r.archive.store, r.archive.chunkKey(c)) // before anything is acknowledged on it
+	})
+}
+
+// compareAhead compares what came with the beginning of what chunks hold, which are
+// read to their ends: their digests count for all of it.
+func (r *tailRun) compareAhead(ctx context.Context, job *tailJob) error {
+	c := job.step.chunk
+	return tryOnce(ctx, int64(r.archive.id.SegmentSize), func(try context.Context) error {
+		file, err := openStreamed(r.spool, c.Name)
+		if err != nil {
+			return &LocalError{err}
+		}
+		defer file.Close() // it was only read
+		for _, ahead := range job.step.ahead {
+			if err := r.archive.beginsWith(try, ahead, file, c.To); err != nil {
+				return err
+			}
+			if err := storage.Confirm(try, r.archive.store, r.archive.chunkKey(ahead)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

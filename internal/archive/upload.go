@@ -91,6 +91,9 @@ func (u *Uploader) uploadSealed(ctx context.Context, i item) outcome {
 			return outcome{digest: *i.archived, err: err}
 		}
 	}
+	if err := u.checkTail(ctx, i); err != nil {
+		return outcome{err: err}
+	}
 	open := u.archive.segmentContent(i.name, u.sealed(ctx, i), u.summary(ctx, i.name))
 	return u.uploadPrepared(ctx, i, open, KindSegment)
 }

@@ -2,12 +2,8 @@ package push
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 
-	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -21,28 +17,15 @@ func (c *call) checkTail(ctx context.Context, name segment.Name) error {
 		if err != nil {
 			return err
 		}
-		needed, _ := archive.Cover(chunks, 0)
-		for _, chunk := range needed {
-			same, err := c.hasChunk(ctx, chunk)
-			var damaged *archive.DamagedError
-			switch {
-			case errors.Is(err, fs.ErrNotExist), errors.Is(err, archive.ErrEncrypted), errors.As(err, &damaged):
-			case err != nil:
-				return err
-			case !same:
-				return fmt.Errorf("the archive has %s with another content: another server writes there: %w", chunk, segment.ErrBranch)
+		return c.archive.CheckTail(ctx, chunks, func() (io.ReadCloser, error) {
+			f, size, err := c.open()
+			if err != nil {
+				return nil, err
 			}
-		}
-		return nil
+			return struct {
+				io.Reader
+				io.Closer
+			}{io.NewSectionReader(f, 0, size), f}, nil
+		})
 	})
-}
-
-// hasChunk tells whether a chunk has the bytes that the file has in its place.
-func (c *call) hasChunk(ctx context.Context, chunk archive.Chunk) (bool, error) {
-	f, _, err := c.open()
-	if err != nil {
-		return false, &final{err}
-	}
-	defer f.Close()
-	return c.archive.SameChunk(ctx, chunk, io.NewSectionReader(f, chunk.From, chunk.To-chunk.From))
 }

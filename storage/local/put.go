@@ -100,6 +100,17 @@ func (s *Store) refuse(key string) error {
 	return &fs.PathError{Op: "put", Path: key, Err: fs.ErrExist}
 }
 
+// Confirm implements [storage.Confirmer]: a name is linked before it is durable.
+func (s *Store) Confirm(ctx context.Context, key string) error {
+	if _, err := s.Stat(ctx, key); err != nil {
+		return err
+	}
+	if err := s.fsys.SyncDir(s.path(path.Dir(key))); err != nil {
+		return s.failed("confirm "+key, err)
+	}
+	return nil
+}
+
 // makeDir makes a directory below the root and its parents, durably. What it
 // has made once it takes for granted.
 func (s *Store) makeDir(dir string) error {

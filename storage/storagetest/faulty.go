@@ -178,6 +178,12 @@ func (f *Faulty) Delete(ctx context.Context, key string) error {
 	return err
 }
 
+// Confirm implements [storage.Confirmer], whether or not the other Store does.
+// Nothing goes wrong with it.
+func (f *Faulty) Confirm(ctx context.Context, key string) error {
+	return storage.Confirm(ctx, f.store, key)
+}
+
 // do runs one request with what goes wrong with it.
 func (f *Faulty) do(ctx context.Context, op Op, key string, effect func() error) (Fault, error) {
 	fault := f.begin(op, key)
