@@ -22,8 +22,9 @@ type outcome struct {
 	err    error
 }
 
-// upload archives one item. It succeeds once the archive has confirmed it.
-func (u *Uploader) upload(ctx context.Context, i item) (o outcome) {
+// upload archives one item, when its turn has come. It succeeds once the archive has
+// confirmed it.
+func (u *Uploader) upload(ctx context.Context, i item, turn <-chan struct{}) (o outcome) {
 	began := time.Now()
 	switch i.kind {
 	case itemHistory:
@@ -31,9 +32,9 @@ func (u *Uploader) upload(ctx context.Context, i item) (o outcome) {
 	case itemGap, itemMark:
 		o.err = u.uploadFinding(ctx, i)
 	case itemSealed:
-		o = u.uploadSealed(ctx, i)
+		o = u.uploadSealed(ctx, i, turn)
 	case itemPartial:
-		o.err = u.uploadPartial(ctx, i)
+		o.err = u.uploadPartial(ctx, i, turn)
 	}
 	if o.err == nil && i.archived == nil {
 		u.log.Debug("archived", "file", i.bases[0], "took", time.Since(began))
@@ -85,7 +86,7 @@ func (u *Uploader) retry(ctx context.Context, i item, size int64, try func(conte
 
 // uploadSealed archives a complete segment. If its file may have been replaced
 // since it was archived, it is compared.
-func (u *Uploader) uploadSealed(ctx context.Context, i item) outcome {
+func (u *Uploader) uploadSealed(ctx context.Context, i item, turn <-chan struct{}) outcome {
 	if i.archived != nil {
 		if same, err := u.unchanged(ctx, i, *i.archived); same || err != nil {
 			return outcome{digest: *i.archived, err: err}
@@ -95,7 +96,7 @@ func (u *Uploader) uploadSealed(ctx context.Context, i item) outcome {
 		return outcome{err: err}
 	}
 	open := u.archive.segmentContent(i.name, u.sealed(ctx, i), u.summary(ctx, i.name))
-	return u.uploadPrepared(ctx, i, open, KindSegment)
+	return u.uploadPrepared(ctx, i, open, KindSegment, turn)
 }
 
 // sealed opens a complete segment.
@@ -141,7 +142,7 @@ func (u *Uploader) summary(ctx context.Context, name segment.Name) *segment.Summ
 // uploadPartial archives the partial of a timeline that has ended. One that
 // makes no sense must not hold up the living timelines: what counts of it was
 // streamed again, or it holds nothing that was ever acknowledged.
-func (u *Uploader) uploadPartial(ctx context.Context, i item) error {
+func (u *Uploader) uploadPartial(ctx context.Context, i item, turn <-chan struct{}) error {
 	end, err := u.contentEnd(i)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it is complete by now
@@ -158,7 +159,7 @@ func (u *Uploader) uploadPartial(ctx context.Context, i item) error {
 		return err
 	}
 	open := u.archive.partialContent(i.name, interruptible(ctx, func() (io.ReadCloser, error) { return u.openPartial(i) }))
-	err = u.uploadPrepared(ctx, i, open, KindPartial).err
+	err = u.uploadPrepared(ctx, i, open, KindPartial, turn).err
 	var corrupt *segment.CorruptError
 	if errors.As(err, &corrupt) {
 		u.log.Error("a partial of an ended timeline is not archived", "file", i.bases[0], "error", err)
@@ -168,18 +169,30 @@ func (u *Uploader) uploadPartial(ctx context.Context, i item) error {
 }
 
 // uploadPrepared makes the object once, however often it is put.
-func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (content, error), kind Kind) (o outcome) {
+func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (content, error), kind Kind, turn <-chan struct{}) (o outcome) {
 	var p *prepared
 	defer func() {
 		if p != nil {
 			p.remove()
 		}
 	}()
-	o.err = u.retry(ctx, i, int64(u.archive.id.SegmentSize), func(try context.Context) (err error) {
+	size := int64(u.archive.id.SegmentSize)
+	prepare := func(try context.Context) (err error) {
 		if p == nil {
-			if p, err = u.archive.prepare(try, u.scratch, i.bases[0], open); err != nil {
-				return err
-			}
+			p, err = u.archive.prepare(try, u.scratch, i.bases[0], open)
+		}
+		return err
+	}
+	if turn != nil && tryOnce(ctx, size, prepare) == nil { // else the error comes again below
+		select {
+		case <-turn:
+		case <-ctx.Done():
+			return outcome{err: ctx.Err()}
+		}
+	}
+	o.err = u.retry(ctx, i, size, func(try context.Context) error {
+		if err := prepare(try); err != nil {
+			return err
 		}
 		made, err := u.archive.put(try, u.archive.walObject(kind, i.name), p)
 		if made {

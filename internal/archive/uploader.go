@@ -19,7 +19,8 @@ const DefaultWorkers = 4
 //
 // What is archived goes in order, with several uploads in flight: timeline by
 // timeline, of each its history first, alone, then gaps and marks, then its
-// segments, and in the end the partial in which it ended. Trouble with the store is waited out, for ever.
+// segments, and in the end the partial in which it ended. They also land in order, but
+// for what has fallen behind, of which several are put at a time. Trouble with the store is waited out, for ever.
 //
 // A complete segment is removed once the archive has confirmed it, but never the
 // newest one. Everything else stays: it is little, and whoever looks for a branch
@@ -154,8 +155,19 @@ func (u *Uploader) Drain(ctx context.Context) error {
 
 // job is an item in flight.
 type job struct {
-	item item
-	done chan outcome // gets one value
+	item   item
+	done   chan outcome  // gets one value
+	landed chan struct{} // closed when it is archived
+}
+
+// turn is closed when an item may be put, beside those in flight: one after the
+// other, so that nothing stands behind a hole in the archive if this machine is lost
+// now. Only what has fallen behind is put as it comes. nil: at once.
+func (u *Uploader) turn(flight []job, queue []item) <-chan struct{} {
+	if len(flight) == 0 || len(flight)+len(queue) > u.workers {
+		return nil
+	}
+	return flight[len(flight)-1].landed
 }
 
 func (u *Uploader) run(ctx context.Context, drain bool) error {
@@ -179,8 +191,15 @@ func (u *Uploader) run(ctx context.Context, drain bool) error {
 			}
 		}
 		for len(queue) > 0 && u.mayStart(flight, queue[0]) {
-			j := job{item: queue[0], done: make(chan outcome, 1)}
-			workers.Go(func() { j.done <- u.upload(ctx, j.item) })
+			j := job{item: queue[0], done: make(chan outcome, 1), landed: make(chan struct{})}
+			turn := u.turn(flight, queue)
+			workers.Go(func() {
+				o := u.upload(ctx, j.item, turn)
+				if o.err == nil {
+					close(j.landed)
+				}
+				j.done <- o
+			})
 			flight, queue = append(flight, j), queue[1:]
 		}
 		if len(flight)+len(queue) == 0 {

@@ -115,6 +115,28 @@ func TestResultsAreTakenInOrder(t *testing.T) {
 	})
 }
 
+// As long as all that waits is on its way, nothing lands behind a hole.
+func TestLandsInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.sealed(name(1, 1), name(1, 2), name(1, 3), name(1, 4))
+		store := &gate{Mem: r.mem, open: map[string]chan struct{}{}}
+		u := r.uploader(r.disk, store, 4)
+		ended := make(chan error, 1)
+		go func() { ended <- u.Drain(t.Context()) }()
+		for i, n := range []uint64{4, 3, 2, 1} {
+			if got := keys(r.mem); len(got) != 0 {
+				t.Errorf("the first one and %d others are waited for: %v", 3-i, got)
+			}
+			close(store.door(name(1, n).Format(testSize) + ".zst"))
+			synctest.Wait()
+		}
+		if err := <-ended; err != nil || len(keys(r.mem)) != 4 {
+			t.Errorf("%v: %v", keys(r.mem), err)
+		}
+	})
+}
+
 // A history file is archived after everything older, and before everything on
 // its timeline, also with many workers.
 func TestHistoryIsABarrier(t *testing.T) {
