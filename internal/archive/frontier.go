@@ -137,11 +137,15 @@ func (f *frontier) adopt(had found) {
 	f.early = nil
 }
 
-// worthComparing leaves out chunks that a reader has no reason to read: all that
-// others cover, but for those beyond a hole.
+// maxCompared is how many chunks of a segment are compared, whatever they cover. There
+// are more only where superseded ones cannot be deleted.
+const maxCompared = 64
+
+// worthComparing leaves out chunks, if there are many, that a reader has no reason to
+// read: all that others cover, but for those beyond a hole.
 func worthComparing(chunks []Chunk) []Chunk {
-	if len(chunks) == 0 {
-		return nil
+	if len(chunks) <= maxCompared {
+		return slices.Clone(chunks)
 	}
 	needed, end := Cover(chunks, 0)
 	for _, c := range chunks {

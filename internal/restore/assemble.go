@@ -69,6 +69,9 @@ func (c *call) assemble(a *attempt, src tailSource, where string, n segment.Name
 	m.s.exact = true
 	m.recall()
 	if err = m.fill(a); err == nil {
+		err = m.compareOthers(a)
+	}
+	if err == nil {
 		err = m.check()
 	}
 	if err != nil {
@@ -121,6 +124,35 @@ func (m *assembly) fill(a *attempt) error {
 		return m.bad[needed[0]]
 	}
 	return errVanished
+}
+
+// maxOthers is how many chunks are read only to be compared. Where superseded ones
+// are deleted there are hardly any; where they cannot be, there are thousands.
+const maxOthers = 8
+
+// compareOthers compares chunks that are not needed: if one of them differs, nobody
+// knows which is right. Not on a standby, which asks again and again.
+func (m *assembly) compareOthers(a *attempt) error {
+	var others []archive.Chunk
+	for _, c := range m.there {
+		read := slices.ContainsFunc(m.pieces, func(p piece) bool { return p.from == c.From && p.to == c.To })
+		if !read && m.bad[c] == nil && c.To <= min(m.end, m.want) {
+			others = append(others, c)
+		}
+	}
+	if len(others) > maxOthers || m.keeper != nil {
+		return nil
+	}
+	for _, c := range others {
+		err := m.call.transfer(a, func(ctx context.Context) (*stream, error) { return m.src.chunk(ctx, c) }, func(st *stream) error {
+			_, err := m.take(st, c)
+			return err
+		})
+		if err != nil && !isAbsent(err) && (judge(err).verdict != damaged || errors.Is(err, errDiffer)) {
+			return err
+		}
+	}
+	return nil
 }
 
 // errVanished says that there were chunks a moment ago, and are none any more.

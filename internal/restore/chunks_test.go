@@ -195,6 +195,7 @@ func TestDamagedChunks(t *testing.T) {
 		{"cut, alone", spans{{0, 300_000}}, 0, cut, 0, "bytes 0 to 300000"},
 		{"cut, another cover", spans{{0, 300_000}, {0, 200_000}, {200_000, 300_000}}, 0, cut, 300_000, ""},
 		{"they differ", spans{{0, 200_000}, {100_000, 300_000}}, 1, flipped(150_000), 0, "differ at offset 150000"},
+		{"one that is not needed differs", spans{{0, 200_000}, {50_000, 150_000}}, 1, flipped(100_000), 0, "differ at offset 100000"},
 		{"they differ in the last byte that both have", spans{{0, 200_000}, {100_000, 300_000}}, 1, flipped(199_999), 0, "differ at offset 199999"},
 		{"out of place", spans{{0, 100_000}, {100_000, 300_000}}, 1, moved, 0, "corrupt at offset"},
 		{"another page header", spans{{0, 300_000}}, 0, flipped(3*testPage + 9), 0, "corrupt at offset"},
