@@ -15,6 +15,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/fakepg"
+	"github.com/walrecv/walrecv/internal/restore"
 	"github.com/walrecv/walrecv/internal/s3test"
 	"github.com/walrecv/walrecv/segment"
 )
@@ -178,6 +179,46 @@ func TestPushIntoS3(t *testing.T) {
 	}
 	if o := runPushOn(p.Environ(), "--archive", p.URL("wal"), "--allow-unsafe-store", file); o.code != exitDone {
 		t.Errorf("an unsafe store that is allowed: %+v", o)
+	}
+}
+
+// An object that was copied into the directory of a gateway comes without an ETag,
+// and is read like any other, or found damaged.
+func TestObjectsWithoutETag(t *testing.T) {
+	s, file := s3test.Start(t), pushing(t)
+	wal, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := runPushOn(s.Environ(), "--archive", s.URL("wal"), file); o != (outcome{}) {
+		t.Fatalf("%+v", o)
+	}
+	if err := os.WriteFile("recovery.signal", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const target = "pg_wal/RECOVERYXLOG"
+	for _, damage := range []byte{0, 1} {
+		for _, key := range s.Objects(t) {
+			object, err := os.ReadFile(s.Path(key))
+			if strings.HasSuffix(key, ".zst") {
+				object[len(object)/2] ^= damage
+			}
+			// A new file, which has no attributes.
+			if err := errors.Join(err, os.Remove(s.Path(key)), os.WriteFile(s.Path(key), object, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), []string{"restore", "--retry-for", "0", "--archive", s.URL("wal"), filepath.Base(file), target}, s.Environ(), &stdout, &stderr)
+		if damage != 0 {
+			if code != restore.CodeDamaged || !strings.Contains(stderr.String(), filepath.Base(file)+".zst is damaged") {
+				t.Errorf("damaged: exit %d, %s", code, stderr.String())
+			}
+			continue
+		}
+		if got, err := os.ReadFile(target); code != exitDone || !bytes.Equal(got, wal) {
+			t.Errorf("exit %d, %v, %s", code, err, stderr.String())
+		}
 	}
 }
 

@@ -42,9 +42,9 @@ func (s *Store) get(ctx context.Context, what, key, byteRange string) (*s3.GetOb
 	if err != nil {
 		return nil, s.failed(ctx, what, err)
 	}
-	if out.ETag == nil || out.ContentLength == nil || *out.ContentLength < 0 {
+	if !hasLength(out) {
 		out.Body.Close() // nothing of it is of use
-		return nil, s.notS3(what, "an object without an ETag or a length")
+		return nil, s.notS3(what, noLength)
 	}
 	return out, nil
 }
@@ -84,8 +84,8 @@ func (s *Store) readRange(ctx context.Context, what, key, byteRange string, n in
 	info := storage.Info{Key: key}
 	body := newBody(ctx, cancel, out.Body, info, s.options.times.rest)
 	defer body.Close() // nothing was written through it
-	if out.ETag == nil || out.ContentLength == nil {
-		return nil, storage.Info{}, s.notS3(what, "an object without an ETag or a length")
+	if !hasLength(out) {
+		return nil, storage.Info{}, s.notS3(what, noLength)
 	}
 	size, ok := total(out)
 	if want := min(n, size); !ok || *out.ContentLength != want {
@@ -114,6 +114,14 @@ func (s *Store) readEmpty(ctx context.Context, what, key string) ([]byte, storag
 		return nil, storage.Info{}, s.notS3(what, "an object that has no byte, and then has some")
 	}
 	return nil, storage.Info{Key: key}, nil
+}
+
+const noLength = "an object without a length"
+
+// hasLength tells whether an answer can be read. It need not have an ETag: that of
+// a file that was put into the directory of a gateway has none.
+func hasLength(out *s3.GetObjectOutput) bool {
+	return out.ContentLength != nil && *out.ContentLength >= 0
 }
 
 // total is the size of the object that a range is of: that of "bytes 0-0/123".
