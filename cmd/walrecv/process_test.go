@@ -211,10 +211,23 @@ func TestReceiveSignals(t *testing.T) {
 			t.Errorf("%v: status %#x, cause %q, stderr %q; want exit 0", s, status, cause, p.stderr.String())
 		}
 	}
+	// timeout(1) sends one to its child, and then one to the group.
 	p := startProcess(t, "receive that hangs", self(t))
 	p.line(t)
 	p.signal(t, syscall.SIGTERM)
 	p.line(t)
+	p.signal(t, syscall.SIGTERM)
+	time.Sleep(100 * time.Millisecond)
+	p.stdin.Close()
+	if status := p.wait(t); status.ExitStatus() != exitDone || p.stderr.Len() > 0 {
+		t.Errorf("the same signal twice: status %#x, stderr %q; want a stop in order", status, p.stderr.String())
+	}
+
+	p = startProcess(t, "receive that hangs", self(t))
+	p.line(t)
+	p.signal(t, syscall.SIGTERM)
+	p.line(t)
+	time.Sleep(sameWish + 100*time.Millisecond)
 	p.signal(t, syscall.SIGINT)
 	if status := p.wait(t); status.ExitStatus() != exitFailed || !strings.Contains(p.stderr.String(), "second signal") {
 		t.Errorf("second signal: status %#x, stderr %q; want exit 1", status, p.stderr.String())
