@@ -210,7 +210,7 @@ func TestLeavesNothing(t *testing.T) {
 			if deny == nil {
 				l.says("archive_delete", check.OK, "")
 			} else {
-				l.says("archive_delete", check.Warning, "lifecycle rule")
+				l.says("archive_delete", check.Warning, "never by age")
 			}
 			l.says("archive_write", check.OK, "")
 			l.says("archive_conditional_write", check.OK, "")

@@ -88,7 +88,9 @@ func (w *world) probeKey() string { return fmt.Sprintf("%d/tail/check", w.server
 // there: a store that does not allow it says so all the same.
 func remove(ctx context.Context, w *world) []Line {
 	deleter, can := w.o.Store.(storage.Deleter)
-	const keeps = "nothing is lost by that; have a lifecycle rule of the store remove what is below tail/ after some days"
+	// Never by age: the tail of a segment that an idle server does not complete may be
+	// weeks old, and the only copy.
+	const keeps = "nothing is lost by that; give the right to delete below tail/, or have somebody with that right remove the pieces of segments that are complete in wal/, and never by age: old ones may be the only copy"
 	if !can {
 		return warning(keeps, "this kind of archive cannot delete: pieces of segments that are complete by now stay in it")
 	}
