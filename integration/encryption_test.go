@@ -124,7 +124,9 @@ func likeServer(t *testing.T, c *pgtest.Cluster, archive, first, last string, id
 		if name < first || name > last {
 			continue
 		}
-		file, err := os.Open(object(c, archive, name) + ".age")
+		path := object(c, archive, name) + ".age"
+		pgtest.Eventually(t, patience, func() bool { return exists(path) }, "%s does not get archived", name)
+		file, err := os.Open(path)
 		if err != nil {
 			t.Fatal(err)
 		}

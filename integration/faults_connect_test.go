@@ -206,7 +206,7 @@ func TestFaultsSlotInUse(t *testing.T) {
 				first.Kill()
 				begin := time.Now()
 				second.streams()
-				if took := time.Since(begin); took > 3*time.Second {
+				if took := time.Since(begin); took > pgtest.Allow(takeOver) {
 					t.Errorf("it took over after %v", took)
 				}
 				second.flushed()

@@ -101,12 +101,12 @@ func TestOutage(t *testing.T) {
 
 func survivesOutage(t *testing.T, o outage) {
 	const limit = 8 << 20
-	rows, mb := 100, 12
+	rows, mb, timeout := 100, 12, "10s"
 	if pgtest.Long() {
-		rows, mb = 20_000, 300
+		// A server that gives up who says nothing for a second.
+		rows, mb, timeout = 20_000, 300, "1s"
 	}
-	// A server that gives up who says nothing for a second.
-	c := small(t, 15, map[string]string{"wal_sender_timeout": "1s"})
+	c := small(t, 15, map[string]string{"wal_sender_timeout": timeout})
 	c.Exec("create table acked(row text primary key, filler text)")
 	r := watched(archiver(t, c, newDir(t), o.url), "--spool-max", "8MB", "--ready-lag", "1s")
 	r.env = o.env
@@ -126,7 +126,7 @@ func survivesOutage(t *testing.T, o outage) {
 	r.waitsWithin(limit, c, func() {
 		emit(c, mb<<10)
 		load.more(t, rows)
-		// Longer than the server waits for a word.
+		// Longer than the server waits for a word, in the long form.
 		begin := c.Query("select clock_timestamp()")
 		c.WaitFor("select coalesce(max(reply_time) > timestamptz '"+begin+"' + interval '1.5 s', false) from pg_stat_replication", "t", patience)
 	})
@@ -167,6 +167,9 @@ func survivesOutage(t *testing.T, o outage) {
 func (r *receiver) waitsWithin(limit int64, c *pgtest.Cluster, happens func()) {
 	r.t.Helper()
 	const positions = "select write_lsn, flush_lsn, restart_lsn from pg_stat_replication, pg_replication_slots"
+	// What came before is reported by then.
+	begin := c.Query("select clock_timestamp()")
+	c.WaitFor("select coalesce(max(reply_time) > timestamptz '"+begin+"' + interval '1 s' and max(write_lsn) is not null, false) from pg_stat_replication", "t", patience)
 	before := c.QueryRows(positions)
 	happens()
 	spoolKeepsTo(r.t, r.spool, limit)

@@ -146,9 +146,10 @@ func TestFollowingTheArchiveAlone(t *testing.T) {
 	beating.Wait()
 	rows := p.Query("select count(*) from beat")
 	standby.WaitFor("select count(*) from beat", rows, patience)
+	end := p.FlushLSN()
 	r.flushed()
 	r.stop()
-	proveTail(t, s, p.Query("select pg_current_wal_flush_lsn()"))
+	proveTail(t, s, end)
 	p.Stop(pgtest.Immediate)
 	standby.Promote()
 	if got := standby.Query("select count(*) from beat"); got != rows {
@@ -174,7 +175,16 @@ func proveTail(t *testing.T, s *s3test.Server, to string) {
 	if code != 0 || !strings.Contains(stdout, "of the tail") {
 		t.Errorf("verify: exit %d: %s%s", code, stdout, stderr)
 	}
-	code, stdout, stderr = withStore(t, s.Environ(), "status", "--json", "--archive", s.URL("wal"))
+	if window, tail := archiveEnds(t, s.Environ(), s.URL("wal"), to); window != tail {
+		t.Errorf("the window ends at %s, the tail at %s", window, tail)
+	}
+}
+
+// archiveEnds has an archive tell where its window and its tail end, the latter not
+// before a position.
+func archiveEnds(t *testing.T, env []string, url, to string) (window, tail segment.LSN) {
+	t.Helper()
+	code, stdout, stderr := withStore(t, env, "status", "--json", "--archive", url)
 	var report struct {
 		Window struct {
 			End segment.LSN `json:"end_lsn"`
@@ -189,9 +199,10 @@ func proveTail(t *testing.T, s *s3test.Server, to string) {
 		t.Fatalf("status: exit %d: %s%s: %v", code, stdout, stderr, err)
 	}
 	want, err := segment.ParseLSN(to)
-	if err != nil || report.Window.End < want || report.Window.End != report.Timelines[0].Tail.End {
-		t.Errorf("%+v, the server was at %s: %v", report, to, err)
+	if err != nil || len(report.Timelines) != 1 || report.Timelines[0].Tail.End < want {
+		t.Fatalf("%+v, the server was at %s: %v", report, to, err)
 	}
+	return report.Window.End, report.Timelines[0].Tail.End
 }
 
 // judgeLags fails if rows were seen too late. On a machine that does much else some
@@ -207,8 +218,8 @@ func judgeLags(t *testing.T, lags []time.Duration, most time.Duration) {
 	if pgtest.Long() {
 		judged = at(100)
 	}
-	if judged > most {
-		t.Errorf("they were seen after %s, want %s", judged, most)
+	if judged > pgtest.Allow(most) {
+		t.Errorf("they were seen after %s, want %s", judged, pgtest.Allow(most))
 	}
 }
 

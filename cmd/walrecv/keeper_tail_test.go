@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/walrecv/walrecv/internal/archive"
@@ -54,8 +55,9 @@ func TestHeldTail(t *testing.T) {
 	acked := make(chan segment.LSN, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	go u.Run(ctx)          //nolint:errcheck // it ends with ctx
-	go tail.Run(ctx, a, u) //nolint:errcheck // it ends with ctx
+	var both sync.WaitGroup
+	both.Go(func() { _ = u.Run(ctx) })          // it ends with ctx
+	both.Go(func() { _ = tail.Run(ctx, a, u) }) // so does it
 	tail.Begin(segment.Position{Timeline: 1, LSN: size}, func(to segment.LSN) { acked <- to })
 	for at := segment.LSN(size); at < 3*size+size/2; at += size / 2 {
 		p := make([]byte, size/2)
@@ -73,6 +75,7 @@ func TestHeldTail(t *testing.T) {
 		}
 	}
 	cancel()
+	both.Wait()
 
 	k = open()
 	held, err := k.Held(t.Context())

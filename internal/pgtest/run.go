@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // serverUser is the account that servers run as when the tests run as root.
@@ -223,3 +224,12 @@ func Give(t testing.TB, path string) {
 
 // Long tells whether tests that have a long form shall run it.
 func Long() bool { return os.Getenv("WALRECV_TEST_LONG") != "" }
+
+// Allow is how long something may take that is to be done within d: in the short form
+// several times as long, for a machine that is slow and does much else.
+func Allow(d time.Duration) time.Duration {
+	if Long() {
+		return d
+	}
+	return 5 * d
+}

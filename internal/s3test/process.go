@@ -45,7 +45,7 @@ wait
 rm -rf "$dir"`
 
 // startWithin is how long a server may take until it answers.
-const startWithin = 20 * time.Second
+const startWithin = time.Minute
 
 func startServer() (*process, error) {
 	bin, err := binary()

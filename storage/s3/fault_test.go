@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -181,14 +182,35 @@ func checkError(t *testing.T, what string, err, is error) {
 	}
 }
 
+// refusing is an address at which nobody listens, and will not: it is taken.
+func refusing(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in4, ok := name.(*syscall.SockaddrInet4)
+	if !ok {
+		t.Fatalf("bound to %v", name)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", in4.Port)
+}
+
 // TestNoAnswer has the words for a store that is not there.
 func TestNoAnswer(t *testing.T) {
-	gone := serve(t, nil)
-	gone.Close()
+	gone := refusing(t)
 	cut := serve(t, func(http.ResponseWriter, *http.Request, int) { panic(http.ErrAbortHandler) })
 	for url, want := range map[string]string{
-		gone.URL: "stat key: no answer from bucket bucket at " + gone.URL + ": dial tcp " + strings.TrimPrefix(gone.URL, "http://") + ": connect: connection refused",
-		cut.URL:  "stat key: no answer from bucket bucket at " + cut.URL + ": it closed the connection",
+		"http://" + gone: "stat key: no answer from bucket bucket at http://" + gone + ": dial tcp " + gone + ": connect: connection refused",
+		cut.URL:          "stat key: no answer from bucket bucket at " + cut.URL + ": it closed the connection",
 	} {
 		s := newStore(t, storage.S3{Bucket: "bucket", Endpoint: url}, Options{Environ: keys, times: patient})
 		for range 150 { // also when the patience of the SDK is used up
