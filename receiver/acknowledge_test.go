@@ -16,6 +16,7 @@ type elsewhere struct {
 	begun   []segment.Position
 	synced  segment.LSN
 	awaited segment.LSN // the highest position that somebody waited for
+	damaged []segment.Position
 	answer  func(segment.LSN)
 }
 
@@ -33,6 +34,12 @@ func (e *elsewhere) Synced(to segment.LSN, awaited bool) {
 	if awaited {
 		e.awaited = max(e.awaited, to)
 	}
+}
+
+func (e *elsewhere) Damaged(from segment.Position) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.damaged = append(e.damaged, from)
 }
 
 // state is what was told of the stream that there is.

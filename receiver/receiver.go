@@ -86,6 +86,11 @@ type Acknowledger interface {
 	// says that the server, or somebody behind it, waits until that is acknowledged.
 	// It is called by several goroutines, and must not block.
 	Synced(to segment.LSN, awaited bool)
+
+	// Damaged says that some of what came from a position on came damaged, and that
+	// the server is asked for it again: a stream that begins later may bring other
+	// bytes there. It is called by any goroutine, and must not block.
+	Damaged(from segment.Position)
 }
 
 // Options say what to stream and how.
@@ -156,6 +161,9 @@ type Receiver struct {
 func New(o Options, k Keeper, log *slog.Logger) *Receiver {
 	r := &Receiver{o: o, keeper: k, log: log}
 	r.verifier = newVerifier(k, log, r.progress.verifyFailed, o.AcceptBranch)
+	if o.Acknowledger != nil {
+		r.verifier.damaged = o.Acknowledger.Damaged
+	}
 	return r
 }
 

@@ -28,8 +28,9 @@ const (
 type verifier struct {
 	keeper  Keeper
 	log     *slog.Logger
-	failed  func() // counts
-	lenient bool   // WAL that does not continue what is held is only marked
+	failed  func()                 // counts
+	damaged func(segment.Position) // tells from where on WAL is asked for again
+	lenient bool                   // WAL that does not continue what is held is only marked
 
 	work chan verifyWork
 	free chan []byte
@@ -73,7 +74,7 @@ var errAskAgain = errors.New("the server is asked again for WAL that came damage
 
 func newVerifier(k Keeper, log *slog.Logger, failed func(), lenient bool) *verifier {
 	v := &verifier{
-		keeper: k, log: log, failed: failed, lenient: lenient,
+		keeper: k, log: log, failed: failed, damaged: func(segment.Position) {}, lenient: lenient,
 		work: make(chan verifyWork, verifyBuffers), free: make(chan []byte, verifyBuffers), done: make(chan struct{}),
 		pending:   map[segment.Name]pendingRead{},
 		summaries: map[segment.Name]segment.Summary{},
@@ -195,6 +196,7 @@ func (v *verifier) dropPending() {
 
 // ask makes the stream begin again at a position, and ends the one there is.
 func (v *verifier) ask(at segment.Position) {
+	v.damaged(at) // before it can come
 	v.mu.Lock()
 	v.again, v.asking, v.awaiting = at, true, time.Now()
 	interrupt := v.interrupt

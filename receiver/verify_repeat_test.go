@@ -169,6 +169,23 @@ func TestDamageFoundAfterTheConnection(t *testing.T) {
 	r.compare(1, mib, 5*mib+100)
 }
 
+// The Acknowledger hears of damage before what was asked for comes.
+func TestDamageIsTold(t *testing.T) {
+	r, e := newAcknowledged(t, fakepg.Config{End: 4*mib + 100})
+	r.server.Inject(2*mib+100_000, fakepg.Alter(func(m *fakepg.Message) { m.Data[len(m.Data)/2] ^= 4 }))
+	r.start()
+	eventually(t, func() bool { streams, _, _ := e.state(); return streams == 2 })
+	e.mu.Lock()
+	if len(e.damaged) != 1 || e.damaged[0] != e.begun[1] || e.damaged[0].LSN != 3*mib {
+		t.Errorf("damaged: %v, streams: %v", e.damaged, e.begun)
+	}
+	e.mu.Unlock()
+	e.waitSynced(t, 4*mib+100)
+	e.acknowledge(4*mib + 100)
+	r.halt()
+	r.sound()
+}
+
 // A segment that is damaged in several places is asked for once.
 func TestSegmentDamagedTwice(t *testing.T) {
 	var on atomic.Bool

@@ -122,6 +122,6 @@ func (u *Uploader) checkTail(ctx context.Context, i item) error {
 				return err
 			}
 		}
-		return u.archive.CheckTail(ctx, chunks, u.sealed(ctx, i))
+		return u.archive.CheckTail(ctx, u.tail.undoubted(chunks), u.sealed(ctx, i))
 	})
 }

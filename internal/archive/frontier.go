@@ -111,6 +111,7 @@ func (f *frontier) has(number uint64) int64 {
 type found struct {
 	chunks    []Chunk         // of segments from the stream's first one on
 	complete  map[uint64]bool // segments that were complete; true: in the archive
+	doubted   []uint64        // segments of which there are chunks that may differ from what comes now
 	encrypted bool            // new chunks will be
 }
 
@@ -118,7 +119,7 @@ type found struct {
 func (f *frontier) adopt(had found) {
 	f.adopted, f.encrypted = true, had.encrypted
 	for _, c := range had.chunks {
-		if _, complete := had.complete[c.Name.Number]; !complete && c.Name.Number >= f.base {
+		if _, complete := had.complete[c.Name.Number]; !complete && c.Name.Number >= f.base && !f.bad[c] {
 			s := f.segment(c.Name.Number)
 			s.found = append(s.found, c)
 			s.foundEnd = max(s.foundEnd, c.To)
@@ -126,6 +127,9 @@ func (f *frontier) adopt(had found) {
 	}
 	for _, s := range f.segments {
 		s.found = worthComparing(s.found)
+	}
+	for _, n := range had.doubted {
+		f.segment(n).ahead = true
 	}
 	for n, archived := range had.complete {
 		s := f.segment(n)
@@ -214,6 +218,17 @@ func (f *frontier) position() segment.LSN {
 		at += segment.LSN(s.covered)
 	}
 	return min(at, f.synced)
+}
+
+// coveredOf is the end of what the archive has of a segment in chunks, without a hole.
+func (f *frontier) coveredOf(number uint64) int64 {
+	if number < f.base {
+		return int64(f.size)
+	}
+	if s := f.segments[number]; s != nil {
+		return s.covered
+	}
+	return 0
 }
 
 // take notes that a chunk is on its way.

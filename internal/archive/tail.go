@@ -34,6 +34,7 @@ type Tail struct {
 	acknowledge func(segment.LSN)
 	told        segment.LSN // what was acknowledged last
 	obsolete    obsolete
+	doubts      doubts
 
 	// What looks have found: from which segment on, and the chunks.
 	known  map[segment.TimelineID]uint64
@@ -71,6 +72,7 @@ func NewTail(spool Spool, o TailOptions, log *slog.Logger) *Tail {
 		wake: make(chan struct{}, 1), encoding: make(chan struct{}, 2),
 		known: map[segment.TimelineID]uint64{}, before: map[segment.Name][]Chunk{},
 		obsolete: obsolete{segments: map[segment.Name]*superseded{}, wake: make(chan struct{}, 1)},
+		doubts:   doubts{size: spool.Size(), own: map[segment.Name]map[Chunk]standing{}},
 	}
 }
 
@@ -81,6 +83,7 @@ func NewTail(spool Spool, o TailOptions, log *slog.Logger) *Tail {
 func (t *Tail) Begin(at segment.Position, acknowledge func(segment.LSN)) {
 	t.mu.Lock()
 	t.front = newFrontier(at, t.spool.Size(), pace{interval: t.o.Interval, flights: tailFlights, sealed: t.o.Workers})
+	t.front.bad = t.doubts.begin()
 	t.acknowledge, t.told = acknowledge, 0
 	if !t.o.Acknowledge {
 		acknowledge(at.LSN)
@@ -151,6 +154,7 @@ func (t *Tail) settled(name segment.Name) {
 	}
 	t.obsolete.whole(name)
 	delete(t.before, name)
+	delete(t.doubts.own, name)
 	t.mu.Unlock()
 	t.nudge()
 }

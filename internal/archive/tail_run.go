@@ -41,6 +41,8 @@ type tailJob struct {
 	step   tailStep
 	began  time.Time
 
+	doubted bool // what stands under the chunk's key may differ
+
 	// What its worker leaves here.
 	found found
 	since uint64 // the uploader's looks at the spool until then
@@ -143,11 +145,12 @@ func (r *tailRun) start() (wait time.Duration, done bool) {
 			work = r.compareAhead
 		case step.found:
 			work = r.compareFound
-			fallthrough
+			r.obsolete.begun(step.chunk)
 		default:
+			r.doubts.puts(step.chunk)
 			r.obsolete.begun(step.chunk)
 		}
-		r.begin(&tailJob{stream: f, step: step}, work)
+		r.begin(&tailJob{stream: f, step: step, doubted: r.doubts.of(step.chunk) != asCame}, work)
 	}
 	at := f.position()
 	if r.o.Acknowledge && f.ready && at > r.told {
@@ -203,6 +206,11 @@ func (r *tailRun) settle(job *tailJob) error {
 		r.log.Error("something in the archive's tail is damaged, or cannot be compared, and does not count", "error", job.err)
 		r.obsolete.ended(job.step.chunk)
 		job.stream.unsound(job.step.chunk)
+	case errors.As(job.err, &conflict) && (job.doubted || r.doubts.of(job.step.chunk) != asCame):
+		r.distrusted(job.step.chunk)
+		r.obsolete.ended(job.step.chunk)
+		job.stream.unsound(job.step.chunk)
+		r.superseded(job.stream, job.step.chunk.Name)
 	case errors.As(job.err, &conflict):
 		return fmt.Errorf("the archive holds other WAL than the server sends: was the server restored from a snapshot? %w: %w", segment.ErrBranch, job.err)
 	case isFinal(job.err):
@@ -230,7 +238,16 @@ func (r *tailRun) succeeded(job *tailJob) {
 		f.landed(c, job.began)
 		r.obsolete.ended(c)
 		r.obsolete.replacedBy(c)
+		if f == r.front {
+			r.doubts.set(c, asCame)
+			r.superseded(f, c.Name)
+		}
 	default:
+		for _, c := range job.found.chunks {
+			if r.doubts.of(c) != asCame {
+				job.found.doubted = append(job.found.doubted, c.Name.Number)
+			}
+		}
 		f.adopt(job.found)
 		f.since = job.since
 		r.looked(job)
