@@ -216,18 +216,21 @@ func TestReceiveSignals(t *testing.T) {
 	p.line(t)
 	p.signal(t, syscall.SIGTERM)
 	p.line(t)
-	p.signal(t, syscall.SIGTERM)
-	time.Sleep(100 * time.Millisecond)
+	for began := time.Now(); time.Since(began) < sameWish/20; time.Sleep(10 * time.Millisecond) {
+		p.signal(t, syscall.SIGTERM)
+	}
 	p.stdin.Close()
 	if status := p.wait(t); status.ExitStatus() != exitDone || p.stderr.Len() > 0 {
-		t.Errorf("the same signal twice: status %#x, stderr %q; want a stop in order", status, p.stderr.String())
+		t.Errorf("the same signal again: status %#x, stderr %q; want a stop in order", status, p.stderr.String())
 	}
 
 	p = startProcess(t, "receive that hangs", self(t))
 	p.line(t)
 	p.signal(t, syscall.SIGTERM)
 	p.line(t)
-	time.Sleep(sameWish + 100*time.Millisecond)
+	for began := time.Now(); time.Since(began) <= sameWish; {
+		time.Sleep(10 * time.Millisecond)
+	}
 	p.signal(t, syscall.SIGINT)
 	if status := p.wait(t); status.ExitStatus() != exitFailed || !strings.Contains(p.stderr.String(), "second signal") {
 		t.Errorf("second signal: status %#x, stderr %q; want exit 1", status, p.stderr.String())

@@ -33,13 +33,14 @@ func interruptible(parent context.Context, deadline time.Duration, stderr io.Wri
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
+		var first time.Time
 		select {
 		case s := <-signals:
+			first = time.Now()
 			cancel(interruption{s})
 		case <-stop:
 			return
 		}
-		first := time.Now()
 		late := time.NewTimer(deadline)
 		defer late.Stop()
 		for {
