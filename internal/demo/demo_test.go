@@ -129,7 +129,7 @@ func TestDemo(t *testing.T) {
 }
 
 // TestDemoNotices gives the demonstration a walrecv that loses the last segment,
-// by not looking into the spool. It runs as the user of the servers, whom a root
+// by looking neither into the spool nor at the tail. It runs as the user of the servers, whom a root
 // user of the tests is not.
 func TestDemoNotices(t *testing.T) {
 	t.Parallel()
@@ -137,7 +137,7 @@ func TestDemoNotices(t *testing.T) {
 	script := fmt.Sprintf(`#!/bin/sh
 case "$*" in
 restore*) # restore --archive DIR --spool DIR %%f %%p
-	exec '%[1]s' restore --archive "$3" "$6" "$7" ;;
+	exec '%[1]s' restore --archive "$3" --tail never "$6" "$7" ;;
 *) exec '%[1]s' "$@" ;;
 esac
 `, pgtest.Build(t))
