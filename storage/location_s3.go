@@ -174,7 +174,11 @@ func (s *S3) Set(name, value string) error {
 		return fmt.Errorf("an empty %s", name)
 	}
 	if err := p.check(value); err != nil {
-		return fmt.Errorf("a %s that cannot be one: %w", name, err)
+		article := "a"
+		if name == "endpoint" {
+			article = "an"
+		}
+		return fmt.Errorf("%s %s that cannot be one: %w", article, name, err)
 	}
 	*p.field(s) = value
 	return nil

@@ -71,6 +71,7 @@ func TestParseS3URLRefuses(t *testing.T) {
 		"s3://bucket?region":                         "empty region",
 		"s3://bucket?region=a&region=b":              "region twice",
 		"s3://bucket?region=geheim/":                 "region that cannot be one",
+		"s3://bucket?endpoint=geheim":                "archive URL has an endpoint that cannot be one",
 		"s3://bucket?region=%zzgeheim":               "malformed region",
 		"s3://bucket?endpoint=geheim:9000":           "want http://host:port",
 		"s3://bucket?endpoint=http://":               "want http://host:port",
