@@ -67,6 +67,12 @@ func (c *call) readNote() (noteContent, error) {
 
 // lost refuses an archive that has forgotten the cluster.
 func (c *call) lost() error {
-	return fmt.Errorf("%s has taken WAL from this data directory, and knows nothing of its cluster %d any more: is it mounted, is the URL right? "+
-		"If it was emptied on purpose, remove %s: %w", c.o.Location, c.cluster.system, c.dir.File(noteFile), segment.ErrWrongCluster)
+	return &lostError{fmt.Sprintf("%s has taken WAL from this data directory, and knows nothing of its cluster %d any more: is it mounted, is the URL right? "+
+		"If it was emptied on purpose, remove %s", c.o.Location, c.cluster.system, c.dir.File(noteFile))}
 }
+
+// lostError is segment.ErrWrongCluster, in other words.
+type lostError struct{ text string }
+
+func (e *lostError) Error() string { return e.text }
+func (e *lostError) Unwrap() error { return segment.ErrWrongCluster }

@@ -195,6 +195,9 @@ func TestForgottenArchive(t *testing.T) {
 	empty := storagetest.NewMem()
 	other := newServer(t, empty, fakepg.Config{}).from(s)
 	other.refused(empty, s.has(1, 6), segment.ErrWrongCluster)
+	if err := other.push(base(1, 6)); err == nil || !strings.HasSuffix(err.Error(), "remove /data/"+noteFile) {
+		t.Errorf("%v", err)
+	}
 
 	other.o.Location = "/elsewhere" // on purpose
 	other.pushes(base(1, 6))
