@@ -74,7 +74,7 @@ func TestAnswers(t *testing.T) {
 		}, {
 			name: "archive directory is missing", file: name(wanted),
 			setup:    func(w *world) { w.o.Archive = w.flat("/nowhere") },
-			recovery: CodeMisconfigured, standby: CodeAbsent, message: "/nowhere is not there", noted: true,
+			recovery: CodeMisconfigured, standby: CodeAbsent, message: "/nowhere: it is not there", noted: true,
 		}, {
 			name: "system-id is another one", file: name(wanted),
 			setup:    func(w *world) { w.o.SystemID = otherSystem },

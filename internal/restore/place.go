@@ -170,8 +170,9 @@ func (c *call) noIdentity(p *openPlace) error {
 
 // missing makes of the error of a place that is not there what it means.
 func (c *call) missing(p *openPlace, err error) error {
-	if p.Missing != nil && errors.Is(err, p.Missing) {
-		return &problem{noIdentity, fmt.Errorf("%s is not there: %w", p, err)}
+	var known *problem
+	if p.Missing != nil && errors.Is(err, p.Missing) && !errors.As(err, &known) {
+		return &problem{noIdentity, fmt.Errorf("it is not there: is it mounted, is its name right? (%w)", err)}
 	}
 	return err
 }
