@@ -38,7 +38,8 @@ the archive durably holds it:
   0  archived, or the archive holds the same already
   1  not archived: the store gives no answer, or the file is not complete
   2  wrong usage or configuration
-  4  another cluster or branch, or another content in the archive
+  4  another cluster or branch, or another content in the archive, or one that is
+     encrypted under another digest key
 
 In postgresql.conf:
 

@@ -23,7 +23,7 @@ type Archive struct {
 	keys  Keys
 
 	encrypted atomic.Bool // the segment that was found last
-	plain     plainBlocks
+	others    otherForms
 }
 
 func opened(store storage.Store, id Identity, keys Keys) *Archive {
@@ -181,37 +181,55 @@ func (a *Archive) making(size int64, open func() (content, error)) making {
 // whether it is encrypted and has a digest in its key is put's to say. made says
 // that it is this one, and not one with the same content.
 func (a *Archive) put(ctx context.Context, o Object, p *prepared) (made bool, err error) {
+	return a.putUnless(ctx, o, p, a.listedOther)
+}
+
+// putUnless is put. A segment that is there in the form that is not written here,
+// which other tells, is compared and not put beside it.
+func (a *Archive) putUnless(ctx context.Context, o Object, p *prepared, other func(context.Context, Object) (bool, error)) (made bool, err error) {
 	o = p.at(o)
-	if o.Kind == KindSegment && o.Encrypted {
-		name, err := segment.ParseName(o.Segment, a.id.SegmentSize)
+	if o.Kind == KindSegment {
+		there := o
+		there.Encrypted = !o.Encrypted
+		has, err := other(ctx, there)
 		if err != nil {
 			return false, err
 		}
-		plain, err := a.hasPlain(ctx, name)
-		if err != nil {
-			return false, err
+		if has {
+			return false, a.compareOther(ctx, there, p)
 		}
-		o.Encrypted = !plain
 	}
 	key := o.Key()
-	if o.Encrypted == p.encrypted {
-		if err = a.store.Put(ctx, key, p.source); err == nil {
-			return true, nil
-		}
-		if local := p.source.failed(); local != nil {
-			return false, &LocalError{fmt.Errorf("read scratch file of %s: %w", key, local)}
-		}
-		if !errors.Is(err, fs.ErrExist) {
-			return false, err
-		}
+	if err = a.store.Put(ctx, key, p.source); err == nil {
+		return true, nil
+	}
+	if local := p.source.failed(); local != nil {
+		return false, &LocalError{fmt.Errorf("read scratch file of %s: %w", key, local)}
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return false, err
 	}
 	// Perhaps from an earlier try whose answer was lost.
-	err = a.compare(ctx, o, p.object)
+	return false, a.compareThere(ctx, o, p)
+}
+
+// compareOther compares what was made with what is there in another form, whose key
+// no Put has found taken: nothing has said that it is durable.
+func (a *Archive) compareOther(ctx context.Context, o Object, p *prepared) error {
+	if err := a.compareThere(ctx, o, p); err != nil {
+		return err
+	}
+	return storage.Confirm(ctx, a.store, o.Key())
+}
+
+// compareThere compares what was made with what is there.
+func (a *Archive) compareThere(ctx context.Context, o Object, p *prepared) error {
+	err := a.compare(ctx, o, p.object)
 	var conflict *ConflictError
 	if err != nil && !errors.As(err, &conflict) {
-		err = unlessAbsent(key, err)
+		err = unlessAbsent(o.Key(), err)
 	}
-	return false, err
+	return err
 }
 
 // unlessAbsent keeps the error of looking at an object whose key was taken a

@@ -75,7 +75,7 @@ func (a *Archive) compareClear(ctx context.Context, o Object, ours object) error
 	theirs := Digest(there.Digest)
 	switch {
 	case there.Key != a.keys.Encryption.Key():
-		return &ConflictError{Key: o.Key(), Ours: ours.digest, Theirs: theirs, OtherKey: true}
+		return &ConflictError{Key: o.Key(), Ours: ours.digest, Theirs: theirs, OtherKey: true, Clear: !ours.encrypted}
 	case there.Size != ours.trailer.Size || theirs != ours.digest:
 		return &ConflictError{Key: o.Key(), Ours: ours.digest, Theirs: theirs}
 	}
@@ -125,36 +125,67 @@ func (a *Archive) CheckClear(ctx context.Context, o Object, size int64) error {
 	return checkSize(o, there.Size, size)
 }
 
-// plainBlocks remembers which segments are there without encryption, of a few
-// blocks: from before the archive was encrypted.
-type plainBlocks struct {
+// otherForms remembers which segments are there in the form that is not written
+// here, of a few blocks: from before encryption was turned on, or of a writer that
+// was told otherwise.
+type otherForms struct {
 	mu     sync.Mutex
 	blocks map[block]map[segment.Name]bool
 }
 
-// maxPlainBlocks is how many blocks are remembered.
-const maxPlainBlocks = 8
+// maxOtherForms is how many blocks are remembered.
+const maxOtherForms = 8
 
-// hasPlain tells whether a segment is there without encryption. One request finds
-// it out for a block.
-func (a *Archive) hasPlain(ctx context.Context, name segment.Name) (bool, error) {
-	b, p := blockOf(name), &a.plain
+// listedOther tells whether a segment is there in the form that is not written here,
+// which o is. One request finds it out for a block. Where the block has any, somebody
+// may be writing them now: then every further segment is looked for.
+func (a *Archive) listedOther(ctx context.Context, o Object) (bool, error) {
+	name, err := segment.ParseName(o.Segment, a.id.SegmentSize)
+	if err != nil {
+		return false, err
+	}
+	names, fresh, err := a.othersOf(ctx, blockOf(name), o.Encrypted)
+	if err != nil || names[name] || fresh || len(names) == 0 {
+		return names[name], err
+	}
+	return a.hasOther(ctx, o)
+}
+
+// othersOf lists the segments of a block that are there in a form, or remembers
+// them. fresh says that they were listed now. Nobody waits here for another one's
+// request, which may hang.
+func (a *Archive) othersOf(ctx context.Context, b block, encrypted bool) (names map[segment.Name]bool, fresh bool, err error) {
+	p := &a.others
+	p.mu.Lock()
+	names, known := p.blocks[b]
+	p.mu.Unlock()
+	if known {
+		return names, false, nil
+	}
+	names = map[segment.Name]bool{}
+	err = a.eachOfBlock(ctx, b, func(name segment.Name, o Object) {
+		if o.Encrypted == encrypted {
+			names[name] = true
+		}
+	})
+	if err != nil {
+		return nil, false, err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, known := p.blocks[b]; !known {
-		names := map[segment.Name]bool{}
-		err := a.eachOfBlock(ctx, b, func(name segment.Name, o Object) {
-			if !o.Encrypted {
-				names[name] = true
-			}
-		})
-		if err != nil {
-			return false, err
-		}
-		if p.blocks == nil || len(p.blocks) >= maxPlainBlocks {
-			p.blocks = map[block]map[segment.Name]bool{}
-		}
-		p.blocks[b] = names
+	if p.blocks == nil || len(p.blocks) >= maxOtherForms {
+		p.blocks = map[block]map[segment.Name]bool{}
 	}
-	return p.blocks[b][name], nil
+	p.blocks[b] = names
+	return names, true, nil
+}
+
+// hasOther tells whether an object is there, with a request of its own: for who puts
+// one segment and is gone.
+func (a *Archive) hasOther(ctx context.Context, o Object) (bool, error) {
+	_, err := a.store.Stat(ctx, o.Key())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }

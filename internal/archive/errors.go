@@ -28,10 +28,15 @@ type ConflictError struct {
 	Key          string
 	Ours, Theirs Digest // of the plain content
 	OtherKey     bool   // the digests are under different keys, so that nobody knows
+	Clear        bool   // with OtherKey: ours would stand there in the clear
 }
 
 func (e *ConflictError) Error() string {
-	if e.OtherKey {
+	switch {
+	case e.OtherKey && e.Clear:
+		return fmt.Sprintf("the archive already holds %s, encrypted and with a digest under a key, so that it cannot be compared, and it is not put there in the clear: give --encrypt-to and --digest-key as they were when this was archived",
+			e.Key)
+	case e.OtherKey:
 		return fmt.Sprintf("the archive already holds %s, with a digest under another digest key, so that it cannot be compared: give --digest-key as it was when this was archived; or, if no other server or archiver writes there, move the file out of the spool",
 			e.Key)
 	}

@@ -76,7 +76,7 @@ func (p *Prepared) Digest() Digest { return p.object.trailer.Digest }
 // Put puts the object once. nil and errors are as with [Archive.PutSegment] and
 // [Archive.PutPartial].
 func (p *Prepared) Put(ctx context.Context) error {
-	_, err := p.a.put(ctx, p.place, p.object)
+	_, err := p.a.putUnless(ctx, p.place, p.object, p.a.hasOther)
 	return err
 }
 
