@@ -120,8 +120,8 @@ func TestFailoverBehindOurPosition(t *testing.T) {
 				second = walFile(b.old)
 				b.abandon()
 			})
-			files := treeOf(t, b.archive)
 			b.receiver.ended(4, "timeline 1 is archived up to", "--accept-branch")
+			files := treeOf(t, b.archive) // the tail was archived until then
 			b.receiver.ends(4, "timeline 1 is archived up to", "--accept-branch")
 			sameFiles(t, treeOf(t, b.archive), files)
 			plain := b.receiver.args
