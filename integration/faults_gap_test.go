@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -174,12 +176,14 @@ func holdsAll(t testing.TB, dir, end string) {
 func treeOf(t testing.TB, dir string) (files []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
+		if err == nil && !entry.IsDir() {
+			var info os.FileInfo
+			if info, err = entry.Info(); err == nil {
+				files = append(files, fmt.Sprintf("%s %d", strings.TrimPrefix(path, dir), info.Size()))
+			}
 		}
-		info, err := entry.Info()
-		if err == nil {
-			files = append(files, fmt.Sprintf("%s %d", strings.TrimPrefix(path, dir), info.Size()))
+		if errors.Is(err, fs.ErrNotExist) && path != dir {
+			return nil // a piece of the tail went meanwhile
 		}
 		return err
 	})
