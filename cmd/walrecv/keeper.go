@@ -289,8 +289,6 @@ func (k *archiveKeeper) sealTail(ctx context.Context, name segment.Name, chunks 
 	err = k.archive.Load().SealTail(ctx, archive.NewScratch(k.FS(), k.Dir()), name, chunks)
 	var damaged *archive.DamagedError
 	var corrupt *segment.CorruptError
-	var conflict *archive.ConflictError
-	var local *archive.LocalError
 	switch {
 	case err == nil:
 		k.log.Info("a segment of which the archive had only the tail was completed there", "file", file)
@@ -299,12 +297,20 @@ func (k *archiveKeeper) sealTail(ctx context.Context, name segment.Name, chunks 
 	case errors.As(err, &damaged), errors.As(err, &corrupt):
 		k.log.Error("the archive's tail is damaged, and is streamed again", "file", file, "error", err)
 		return false, nil
-	case errors.As(err, &conflict), errors.As(err, &local), errors.Is(err, segment.ErrBranch):
-		return false, err
 	default:
-		return false, &unreachable{err}
+		return false, sealFailure(err)
 	}
 	return true, nil
+}
+
+// sealFailure tells what is found out for good from what may pass by itself.
+func sealFailure(err error) error {
+	var conflict *archive.ConflictError
+	var local *archive.LocalError
+	if errors.As(err, &conflict) || errors.As(err, &local) || errors.Is(err, segment.ErrBranch) {
+		return err
+	}
+	return &unreachable{err}
 }
 
 // history reads a history file from the spool, or else from the archive.

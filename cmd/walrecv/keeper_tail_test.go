@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -91,6 +93,21 @@ func TestHeldTail(t *testing.T) {
 	}
 	if got, err := filepath.Glob(filepath.Join(root, "*", "wal", "00000001", "*.zst")); err != nil || len(got) != 2 {
 		t.Errorf("complete in the archive: %v, %v", got, err)
+	}
+}
+
+// Other WAL in the archive's tail is not waited out.
+func TestSealFailure(t *testing.T) {
+	for err, again := range map[error]bool{
+		fmt.Errorf("two tails: %w", segment.ErrBranch): false,
+		&archive.ConflictError{}:                       false,
+		&archive.LocalError{Err: errors.New("disk")}:   false,
+		errors.New("no answer"):                        true,
+	} {
+		var later *unreachable
+		if got := errors.As(sealFailure(err), &later); got != again {
+			t.Errorf("%T: another try %v, want %v", err, got, again)
+		}
 	}
 }
 
