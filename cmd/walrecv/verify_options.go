@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/walrecv/walrecv/internal/units"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -79,40 +81,15 @@ func sinceValue(target *since) pflag.Value {
 	return parsed[since]{target, "lsn or time", parseSince, since.String}
 }
 
-// The forms of a time: with an offset, as PostgreSQL, walrecv status and date
-// print and JSON has them, and without, which nobody knows how to read.
-var (
-	timeLayouts     = layouts([]string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04"}, "", " ")
-	zonelessLayouts = []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02"}
-)
-
-// layouts puts every form of an offset behind times, with what may be in between.
-func layouts(times []string, between ...string) []string {
-	var all []string
-	for _, t := range times {
-		for _, b := range between {
-			for _, offset := range []string{"Z07:00", "Z0700", "Z07", "UTC"} {
-				all = append(all, t+b+offset)
-			}
-		}
-	}
-	return all
-}
-
 // parseSince reads a position or a time.
 func parseSince(text string) (since, error) {
 	if l, err := segment.ParseLSN(text); err == nil {
 		return since{lsn: l}, nil
 	}
-	for _, layout := range timeLayouts {
-		if t, err := time.Parse(layout, text); err == nil {
-			return since{time: t}, nil
-		}
-	}
-	for _, layout := range zonelessLayouts {
-		if _, err := time.Parse(layout, text); err == nil {
-			return since{}, fmt.Errorf("%q has no offset: want a time as in 2026-01-31 12:00:00+00", text)
-		}
+	t, err := units.ParseTime(text)
+	var zoneless *units.NoOffsetError
+	if err == nil || errors.As(err, &zoneless) {
+		return since{time: t}, err
 	}
 	return since{}, fmt.Errorf("%q is neither a WAL position, as in 0/5000000, nor a time, as in 2026-01-31 12:00:00+00 (base backups are not in the archive yet)", text)
 }

@@ -66,6 +66,7 @@ var house = map[string]may{
 		ours:   []string{"segment", "storage"},
 		theirs: []string{"github.com/prometheus/client_golang"},
 	},
+	"internal/recovery": {ours: []string{"internal/archive", "internal/units", "segment"}},
 	"internal/status":   {ours: []string{"internal/archive", "segment"}},
 	"internal/compress": {ours: []string{"internal/codec", "internal/vfs", "segment"}},
 	"segment":           {ours: []string{"internal/vfs"}},
