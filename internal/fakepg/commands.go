@@ -15,6 +15,9 @@ func (c *Conn) command(text string) error {
 			return err
 		}
 	}
+	if strings.HasPrefix(text, "BASE_BACKUP (") && s.major >= 15 && c.replication() {
+		return c.baseBackup() // its options hold strings, which tokens does not know
+	}
 	words, ok := tokens(text)
 	if !ok || len(words) == 0 {
 		return c.Fail(Error{Code: "42601", Message: "syntax error"})

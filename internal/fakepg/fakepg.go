@@ -1,9 +1,10 @@
 // Package fakepg is a PostgreSQL server for tests, as far as a physical
 // replication client can see one: start-up, authentication, the commands of a
 // walsender, the copy stream with its keepalives and status reports, timelines
-// that end, slots, an orderly shutdown. By default a [Server] behaves as a real
-// one does; faults are put in with [Server.Inject] (inside the stream),
-// [Config.Command] (instead of an answer) and [Config.Startup] (before it).
+// that end, slots, base backups, an orderly shutdown. By default a [Server] behaves
+// as a real one does; faults are put in with [Server.Inject] (inside the stream),
+// [BaseBackup.Before] (inside a backup), [Config.Command] (instead of an answer) and
+// [Config.Startup] (before it).
 //
 // WAL comes from a function of timeline and position, so a test can compare
 // what arrived with [Server.ReadWAL]. Nothing depends on time or chance unless
@@ -62,6 +63,9 @@ type Config struct {
 
 	// Parameters replaces or adds ParameterStatus values and SHOW results.
 	Parameters map[string]string
+
+	// BaseBackup is the answer to BASE_BACKUP.
+	BaseBackup BaseBackup
 
 	// SenderTimeout is wal_sender_timeout: the server asks for a reply after
 	// half of it without a message from the client and hangs up after all of

@@ -62,6 +62,10 @@ var house = map[string]may{
 		ours:   []string{"internal/archive", "receiver", "segment", "storage"},
 		theirs: []string{"github.com/jackc/pgx/v5/pgconn"},
 	},
+	"internal/basebackup": {
+		ours:   []string{"segment"},
+		theirs: []string{"github.com/jackc/pgx/v5/pgconn", "github.com/jackc/pgx/v5/pgproto3"},
+	},
 	"internal/monitor": {
 		ours:   []string{"segment", "storage"},
 		theirs: []string{"github.com/prometheus/client_golang"},
