@@ -78,10 +78,10 @@ func ParseXID(text string) (uint32, error) {
 	if err != nil || strings.HasPrefix(text, "+") {
 		return 0, fmt.Errorf("%q is not a transaction's number", text)
 	}
-	if uint32(full) < firstXID { //nolint:gosec // the lower half is meant
+	if uint32(full) < firstXID { // the lower half
 		return 0, fmt.Errorf("no transaction has the number %d", full)
 	}
-	return uint32(full), nil //nolint:gosec // the same
+	return uint32(full), nil
 }
 
 // maxNameLen is the longest name of a restore point, in bytes.
