@@ -1,9 +1,12 @@
 package archive
 
 import (
+	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
 )
 
 // DrillResult is what is kept of a restore drill, as it stands in the archive
@@ -48,4 +51,60 @@ type DrillResult struct {
 
 	Checks       int `json:"checks"` // that were made
 	FailedChecks int `json:"failed_checks"`
+}
+
+// PutDrill archives what a drill found, under the ID of the time at which it began, or
+// of a later second if that is taken. It returns what was put: with Format and ID.
+func (a *Archive) PutDrill(ctx context.Context, r DrillResult) (DrillResult, error) {
+	r.Format = formatNumber
+	err := PutUnder(r.Started, func(id string) error {
+		r.ID = id
+		content, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		return a.putDocument(ctx, Object{Kind: KindDrill, ID: id}, append(content, '\n'))
+	})
+	return r, err
+}
+
+// Drill reads what a drill found. An error that wraps fs.ErrNotExist says that there
+// is nothing; one that cannot be read is a [DamagedError], one of a later version a
+// [FormatError].
+func (a *Archive) Drill(ctx context.Context, id string) (DrillResult, error) {
+	o := Object{System: a.id.SystemID, Kind: KindDrill, ID: id}
+	content, err := a.document(ctx, o)
+	if err != nil {
+		return DrillResult{}, err
+	}
+	// The format comes first: another one may have other types everywhere.
+	var head struct {
+		Format int `json:"format"`
+	}
+	var r DrillResult
+	err = json.Unmarshal(content, &head)
+	if err == nil && head.Format != formatNumber {
+		return r, &FormatError{Key: o.Key(), Format: head.Format}
+	}
+	if err == nil {
+		err = json.Unmarshal(content, &r)
+	}
+	switch {
+	case err != nil:
+		return DrillResult{}, &DamagedError{Key: o.Key(), Reason: err.Error()}
+	case r.ID != id:
+		return DrillResult{}, &DamagedError{Key: o.Key(), Reason: "its content is of another drill"}
+	}
+	return r, nil
+}
+
+// Drills lists the IDs of the drills of which something is kept, oldest first.
+func (a *Archive) Drills(ctx context.Context) (ids []string, err error) {
+	err = a.store.List(ctx, systemDir(a.id.SystemID)+drillDir+"/", func(info storage.Info) error {
+		if o, err := ParseKey(info.Key); err == nil {
+			ids = append(ids, o.ID)
+		}
+		return nil
+	})
+	return ids, err
 }

@@ -146,12 +146,17 @@ func Identify(ctx context.Context, store storage.Store) ([]Identity, error) {
 
 // readSmall reads a whole object that is known to be small.
 func readSmall(ctx context.Context, store storage.Store, key string) ([]byte, error) {
+	return readLimited(ctx, store, key, maxSmall)
+}
+
+// readLimited reads a whole object that can have so many bytes.
+func readLimited(ctx context.Context, store storage.Store, key string, limit int64) ([]byte, error) {
 	body, info, err := store.Open(ctx, key)
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
-	if info.Size > maxSmall {
+	if info.Size > limit {
 		return nil, &DamagedError{Key: key, Reason: fmt.Sprintf("%d bytes are more than such an object can have", info.Size)}
 	}
 	data, err := io.ReadAll(io.LimitReader(body, info.Size+1))

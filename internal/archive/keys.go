@@ -13,15 +13,17 @@ type Kind int
 
 // The kinds of objects that this version knows.
 const (
-	KindIdentity Kind = iota + 1 // what cluster the archive is of
-	KindSegment                  // a complete segment
-	KindPartial                  // the unfinished last segment of a timeline
-	KindBackup                   // a backup history file
-	KindHistory                  // a timeline history file
-	KindIndex                    // summaries of many segments
-	KindGap                      // WAL that is missing
-	KindMark                     // WAL that is damaged
-	KindTail                     // a piece of a segment that is not complete in the archive
+	KindIdentity   Kind = iota + 1 // what cluster the archive is of
+	KindSegment                    // a complete segment
+	KindPartial                    // the unfinished last segment of a timeline
+	KindBackup                     // a backup history file
+	KindHistory                    // a timeline history file
+	KindIndex                      // summaries of many segments
+	KindGap                        // WAL that is missing
+	KindMark                       // WAL that is damaged
+	KindTail                       // a piece of a segment that is not complete in the archive
+	KindBaseBackup                 // an object of a base backup
+	KindDrill                      // what a restore drill found
 )
 
 const (
@@ -31,10 +33,12 @@ const (
 	gapDir          = "gaps"
 	markDir         = "marks"
 	tailDir         = "tail"
+	baseBackupDir   = "backup"
+	drillDir        = "drills"
 	suffixZstd      = ".zst"
 	suffixEncrypted = ".age"
 	suffixPartial   = ".partial"
-	suffixIndex     = ".json"
+	suffixJSON      = ".json"
 
 	// shortDigest is how many digits of a digest stand in a key.
 	shortDigest = 8
@@ -47,14 +51,15 @@ var findingDirs = map[Kind]string{KindGap: gapDir, KindMark: markDir}
 type Object struct {
 	System    uint64 // system identifier of the cluster
 	Kind      Kind
-	Timeline  segment.TimelineID // of all but KindIdentity
+	Timeline  segment.TimelineID // of all but KindIdentity, KindBaseBackup, KindDrill
 	Segment   string             // file name of the segment: KindSegment, KindPartial, KindBackup, KindMark, KindTail; the first one: KindIndex
 	Last      string             // KindIndex: file name of the last segment
-	File      string             // KindGap, KindMark: name of the file in the spool
+	File      string             // KindGap, KindMark: name of the file in the spool; KindBaseBackup: what it is of the backup, as [BackupStart] or "base.000001.tar"
+	ID        string             // KindBaseBackup, KindDrill: which one
 	Digest    string             // of kinds with a digest in the key (KindPartial, KindIndex): its first 8 hexadecimal digits
 	Offset    string             // KindBackup: 8 hexadecimal digits
 	From, To  int64              // KindTail: offsets in the segment, From < To
-	Encrypted bool               // KindSegment, KindPartial, KindIndex, KindTail
+	Encrypted bool               // KindSegment, KindPartial, KindIndex, KindTail, KindBaseBackup
 }
 
 // keyed tells whether there can be several objects for the same, with the digest
@@ -71,17 +76,24 @@ func (o Object) Key() string {
 		return system + walDir + "/" + segment.HistoryName(o.Timeline)
 	case KindGap, KindMark:
 		return system + findingDirs[o.Kind] + "/" + o.File
+	case KindDrill:
+		return system + drillDir + "/" + o.ID + suffixJSON
 	}
 	key := system + walDir + "/" + o.Timeline.String() + "/" + o.Segment
 	switch o.Kind {
 	case KindIndex:
-		key = system + indexDir + "/" + o.Timeline.String() + "/" + o.Segment + "-" + o.Last + "." + o.Digest + suffixIndex
+		key = system + indexDir + "/" + o.Timeline.String() + "/" + o.Segment + "-" + o.Last + "." + o.Digest + suffixJSON
 	case KindBackup:
 		return key + "." + o.Offset + ".backup"
 	case KindPartial:
 		key += "." + o.Digest + suffixPartial
 	case KindTail:
 		key = fmt.Sprintf("%s%s/%s/%08X-%08X", system, tailDir, o.Segment, o.From, o.To)
+	case KindBaseBackup:
+		key = system + baseBackupDir + "/" + o.ID + "/" + o.File
+		if isPlainBackupFile(o.File) {
+			return key
+		}
 	}
 	key += suffixZstd
 	if o.Encrypted {
@@ -131,6 +143,10 @@ func parseBelow(rest string) (Object, bool) {
 		return parseMark(rest)
 	case tailDir:
 		return parseTail(rest)
+	case baseBackupDir:
+		return parseBaseBackup(rest)
+	case drillDir:
+		return parseDrill(rest)
 	}
 	return Object{}, false
 }

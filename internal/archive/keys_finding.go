@@ -11,7 +11,7 @@ import (
 func parseIndex(rest string) (Object, bool) {
 	dir, base, _ := strings.Cut(rest, "/")
 	base, encrypted := strings.CutSuffix(base, suffixEncrypted)
-	base, ok := strings.CutSuffix(base, suffixIndex+suffixZstd)
+	base, ok := strings.CutSuffix(base, suffixJSON+suffixZstd)
 	names, digest, _ := strings.Cut(base, ".")
 	first, last, _ := strings.Cut(names, "-")
 	t, okFirst := timelineOf(first)

@@ -28,6 +28,14 @@ var keyTests = []struct {
 	{"7/marks/" + markFile, Object{System: 7, Kind: KindMark, Timeline: 2, Segment: seg, File: markFile}},
 	{"7/tail/" + seg + "/00000000-00002000.zst", Object{System: 7, Kind: KindTail, Timeline: 2, Segment: seg, To: 0x2000}},
 	{"7/tail/" + seg + "/0FFFFFFF-40000000.zst.age", Object{System: 7, Kind: KindTail, Timeline: 2, Segment: seg, From: 1<<28 - 1, To: 1 << 30, Encrypted: true}},
+	{"7/backup/20261122T073000Z/start.json", Object{System: 7, Kind: KindBaseBackup, ID: "20261122T073000Z", File: BackupStart}},
+	{"7/backup/x/backup.json", Object{System: 7, Kind: KindBaseBackup, ID: "x", File: BackupEnd}},
+	{"7/backup/A.b_c-d+e=f/base.000001.tar.zst", Object{System: 7, Kind: KindBaseBackup, ID: "A.b_c-d+e=f", File: TarFile(BaseTar, 1)}},
+	{"7/backup/1/4294967295.1234567.tar.zst.age", Object{System: 7, Kind: KindBaseBackup, ID: "1", File: TarFile("4294967295", 1234567), Encrypted: true}},
+	{"7/backup/1/backup_manifest.zst", Object{System: 7, Kind: KindBaseBackup, ID: "1", File: BackupManifest}},
+	{"7/backup/1/backup_manifest.zst.age", Object{System: 7, Kind: KindBaseBackup, ID: "1", File: BackupManifest, Encrypted: true}},
+	{"7/drills/20261122T073000Z.json", Object{System: 7, Kind: KindDrill, ID: "20261122T073000Z"}},
+	{"7/drills/1.json.json", Object{System: 7, Kind: KindDrill, ID: "1.json"}},
 	{"7/wal/FFFFFFFE.history", Object{System: 7, Kind: KindHistory, Timeline: 0xFFFFFFFE}},
 }
 
@@ -66,7 +74,13 @@ func TestUnknownKeys(t *testing.T) {
 		"7/tail/" + seg + "/00000000_00002000.zst", "7/tail/" + seg + "/00000000.zst", "7/tail/00000000" + seg[8:] + "/00000000-00002000.zst",
 		"7/tail/" + seg + "/x/00000000-00002000.zst", "7/tail/" + seg + "/00000000-00002000.zst.zst", "7/tail/00000002/" + seg + "/00000000-00002000.zst",
 		"7/gaps/00000000" + gapFile[8:], "7/gaps/" + strings.ToLower(gapFile[:len(gapFile)-4]) + "x.gap", "7/gaps/" + gapFile + ".zst", "7/gaps/" + markFile,
-		"7/marks/00000000" + markFile[8:], "7/marks/" + gapFile, "7/marks/x/" + markFile, "7/marks/" + markFile[1:], "7/backup/1/start.json",
+		"7/marks/00000000" + markFile[8:], "7/marks/" + gapFile, "7/marks/x/" + markFile, "7/marks/" + markFile[1:],
+		"7/backup/", "7/backup/1", "7/backup/1/", "7/backup/start.json", "7/backup//start.json", "7/backup/.1/start.json", "7/backup/-1/start.json", "7/backup/1/2/start.json",
+		"7/backup/" + strings.Repeat("1", 65) + "/start.json", "7/backup/ä/start.json", "7/backup/1/start.json.zst", "7/backup/1/backup.json.age", "7/backup/1/Start.json",
+		"7/backup/1/base.000001.tar", "7/backup/1/base.000001.tar.age", "7/backup/1/base.000000.tar.zst", "7/backup/1/base.00001.tar.zst", "7/backup/1/base.0000001.tar.zst",
+		"7/backup/1/base.+00001.tar.zst", "7/backup/1/base.99999999999999999999.tar.zst", "7/backup/1/base.tar.zst", "7/backup/1/base.000001.zst", "7/backup/1/.000001.tar.zst",
+		"7/backup/1/0.000001.tar.zst", "7/backup/1/01.000001.tar.zst", "7/backup/1/4294967296.000001.tar.zst", "7/backup/1/x.000001.tar.zst", "7/backup/1/backup_manifest",
+		"7/backup/1/backup_manifest.tar.zst", "7/drills/", "7/drills/.json", "7/drills/..json", "7/drills/1", "7/drills/1/2.json", "7/drills/1.json.zst", "7/drills/x y.json",
 	} {
 		if o, err := ParseKey(key); err == nil {
 			t.Errorf("%q was read as %+v", key, o)
@@ -78,7 +92,7 @@ func FuzzParseKey(f *testing.F) {
 	for _, c := range keyTests {
 		f.Add(c.key)
 	}
-	f.Add("7/backup/1/start.json")
+	f.Add("7/later/1/start.json")
 	f.Fuzz(func(t *testing.T, key string) {
 		o, err := ParseKey(key)
 		if err == nil && o.Key() != key {

@@ -16,6 +16,15 @@ type Digest [sha256.Size]byte
 // String is 64 lower-case hexadecimal digits.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
+// MarshalText gives the text of String.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads the text of String.
+func (d *Digest) UnmarshalText(text []byte) (err error) {
+	*d, err = parseDigest(string(text))
+	return err
+}
+
 // parseDigest reads the text of a Digest.
 func parseDigest(text string) (d Digest, err error) {
 	n, err := hex.Decode(d[:], []byte(text[:min(len(text), 2*sha256.Size)]))

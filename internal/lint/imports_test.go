@@ -24,7 +24,7 @@ type may struct {
 var house = map[string]may{
 	"cmd/walrecv": {
 		ours: []string{
-			"internal/archive", "internal/check", "internal/codec", "internal/compress", "internal/crypt", "internal/monitor", "internal/push", "internal/restore",
+			"internal/archive", "internal/backup", "internal/check", "internal/codec", "internal/compress", "internal/crypt", "internal/monitor", "internal/push", "internal/restore",
 			"internal/status", "internal/units", "internal/verify", "internal/vfs", "receiver", "segment", "storage", "storage/local", "storage/s3",
 		},
 		theirs: []string{
@@ -53,6 +53,10 @@ var house = map[string]may{
 	"internal/verify": {
 		ours:   []string{"internal/archive", "segment", "storage"},
 		theirs: []string{"github.com/cenkalti/backoff/v5"},
+	},
+	"internal/backup": {
+		ours:   []string{"internal/archive", "segment", "storage"},
+		theirs: []string{"golang.org/x/sync"},
 	},
 	"internal/archive": {
 		ours:   []string{"internal/codec", "internal/crypt", "internal/vfs", "segment", "storage"},
