@@ -76,6 +76,7 @@ var house = map[string]may{
 	},
 	"internal/recovery": {ours: []string{"internal/archive", "internal/units", "segment"}},
 	"internal/status":   {ours: []string{"internal/archive", "segment"}},
+	"internal/manifest": {ours: []string{"segment"}},
 	"internal/compress": {ours: []string{"internal/codec", "internal/vfs", "segment"}},
 	"segment":           {ours: []string{"internal/vfs"}},
 	"storage":           {},
