@@ -63,8 +63,6 @@ type Sink interface {
 	// Data is the next piece of what was begun last. It is valid during the call
 	// only.
 	Data(p []byte) error
-	// Progress says how many bytes of tablespaces the server has worked through.
-	Progress(done int64)
 }
 
 // Run takes a base backup and returns once the server has said that it is complete

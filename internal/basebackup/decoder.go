@@ -1,7 +1,6 @@
 package basebackup
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -198,11 +197,10 @@ func (d *decoder) copyData(data []byte) error {
 			return errors.New("base backup: data before the name of an archive")
 		}
 		return d.sink.Data(rest)
-	case kindProgress:
+	case kindProgress: // how many bytes were sent, which can be seen without
 		if len(rest) != 8 {
 			return fmt.Errorf("base backup: a report of progress of %d bytes", len(rest))
 		}
-		d.sink.Progress(max(0, int64(binary.BigEndian.Uint64(rest))))
 		return nil
 	case kindArchive:
 		return d.beginArchive(rest)

@@ -50,12 +50,6 @@ func (c *counter) Data([]byte) error {
 	return nil
 }
 
-func (c *counter) Progress(done int64) {
-	if done < 0 {
-		c.t.Error("negative progress")
-	}
-}
-
 // Parts of a good answer.
 var (
 	description = &pgproto3.RowDescription{}
