@@ -96,6 +96,7 @@ type flow struct {
 	crc           uint32
 	kept          [keptLen]byte // the beginning of the body
 	keptLen       int
+	prepared      preparedFinder
 
 	last   LSN  // the newest sound record, 0 if there is none
 	linked bool // the next record must point back at last

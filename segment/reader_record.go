@@ -55,6 +55,11 @@ func (r *Reader) wholeRecord(p []byte, at LSN) int {
 	if h.telling() {
 		r.record.describe(firstBytes(p[recordHeaderLen:h.length], keptLen))
 	}
+	if h.finishesPrepared() {
+		var f preparedFinder
+		f.read(p[recordHeaderLen:h.length], h.info, r.rules.magic)
+		r.record.prepared = f.xid
+	}
 	r.last = at
 	r.sound = r.record.End
 	r.visit.Record(&r.record)
@@ -82,6 +87,7 @@ func (r *Reader) readHead(p []byte) int {
 	r.left = r.header.length - recordHeaderLen
 	r.crc = 0
 	r.keptLen = 0
+	r.prepared = preparedFinder{}
 	r.mode = modeBody
 	if r.left == 0 {
 		r.recordEnds(r.pos + LSN(n))
@@ -114,6 +120,9 @@ func (r *Reader) readBody(p []byte) int {
 	if r.header.telling() {
 		r.keptLen += copy(r.kept[r.keptLen:], p)
 	}
+	if r.header.finishesPrepared() {
+		r.prepared.read(p, r.header.info, r.rules.magic)
+	}
 	r.left -= uint32(len(p))
 	if r.left == 0 {
 		r.recordEnds(r.pos + LSN(len(p)))
@@ -138,6 +147,7 @@ func (r *Reader) recordEnds(end LSN) {
 		Length: h.length, XID: h.xid, Manager: h.manager, Info: h.info,
 	}
 	r.record.describe(body)
+	r.record.prepared = r.prepared.xid
 	r.sound = aligned
 	r.last = r.start
 	r.linked = true

@@ -47,6 +47,8 @@ type Record struct {
 	Info     uint8 // the upper half is the manager's own
 	Kind     RecordKind
 
+	prepared uint32 // the transaction that is finished by another one, 0 if none is
+
 	micros int64  // of commits, aborts and restore points: since 2000-01-01
 	name   []byte // of restore points
 }
@@ -61,6 +63,15 @@ func (r *Record) Time() time.Time {
 	default:
 		return time.Time{}
 	}
+}
+
+// Transaction is the number of the transaction that the record is of. It is XID, but
+// for the end of a prepared transaction, which stands in a record of no transaction.
+func (r *Record) Transaction() uint32 {
+	if r.prepared != 0 {
+		return r.prepared
+	}
+	return r.XID
 }
 
 // Name is the name of a restore point, and "" for other kinds of records.
@@ -215,6 +226,12 @@ func (h *recordHeader) isOverwrite() bool {
 // may have been in front.
 func (h *recordHeader) changesCourse() bool {
 	return h.manager == managerXLOG && (h.isSwitch() || h.isOverwrite())
+}
+
+// finishesPrepared tells whether it is the end of a transaction that was prepared.
+func (h *recordHeader) finishesPrepared() bool {
+	op := h.info & xactOpMask
+	return h.manager == managerTransaction && (op == xactCommitPrepared || op == xactAbortPrepared)
 }
 
 // telling tells whether records like this one may be of a kind of their own.

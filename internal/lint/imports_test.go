@@ -74,7 +74,7 @@ var house = map[string]may{
 		ours:   []string{"segment", "storage"},
 		theirs: []string{"github.com/prometheus/client_golang"},
 	},
-	"internal/recovery": {ours: []string{"internal/archive", "internal/units", "segment"}},
+	"internal/recovery": {ours: []string{"internal/archive", "internal/backup", "internal/units", "segment"}},
 	"internal/status":   {ours: []string{"internal/archive", "segment"}},
 	"internal/manifest": {ours: []string{"segment"}},
 	"internal/compress": {ours: []string{"internal/codec", "internal/vfs", "segment"}},

@@ -1,0 +1,111 @@
+package recovery
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/backup"
+	"github.com/walrecv/walrecv/segment"
+)
+
+// disorder is how far times of commits can be out of order: a transaction takes its
+// time before it has its place in the log.
+const disorder = time.Minute
+
+// reachTime looks for the transaction before whose end PostgreSQL stops: the first one
+// that ended later. Without one it would not believe to be there at the end of the WAL.
+func (c *chooser) reachTime(ctx context.Context, r run, p *Plan) (*miss, error) {
+	b, t := p.Backup, c.target.Time
+	settled, err := c.settledBy(ctx, r, b, t)
+	if err != nil {
+		return nil, err
+	}
+	if !settled {
+		return &miss{early, fmt.Sprintf("base backup %s has transactions in it that ended later", b.ID)}, nil
+	}
+	from, last, later := c.commitsBehind(r, b.EndLSN, t)
+	if later {
+		return nil, nil
+	}
+	err = c.scan(ctx, r, from, r.end, func(rec *segment.Record) bool {
+		if !ends(rec) {
+			return true
+		}
+		if rec.Time().After(t) {
+			p.Stop = rec.LSN
+			return false
+		}
+		last = rec.Time()
+		return true
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case p.Stop != 0:
+		return nil, nil
+	case last.IsZero():
+		return &miss{late, fmt.Sprintf("behind base backup %s no transaction ended after that: %s", b.ID, r.cause())}, nil
+	}
+	return &miss{late, fmt.Sprintf("no transaction ended after that, the last one ended %s: %s", formatTime(last), r.cause())}, nil
+}
+
+// ends tells whether a record is the end of a transaction.
+func ends(r *segment.Record) bool {
+	return r.Kind == segment.CommitRecord || r.Kind == segment.AbortRecord
+}
+
+// commitsBehind looks for a commit later than t behind a position, by what is known of
+// segments. If none is known, one can stand behind from. last is the last time that is
+// known.
+func (s *Survey) commitsBehind(r run, at segment.LSN, t time.Time) (from segment.LSN, last time.Time, later bool) {
+	from = at
+	unknown := segment.MaxLSN
+	for name, n := range s.notesOn(r.line, s.size.Number(at), s.size.Number(r.end-1)) {
+		start := name.Start(s.size)
+		whole := start >= at
+		switch commit := n.latest(); {
+		case !n.known:
+			unknown = min(unknown, max(at, start))
+		case commit.IsZero():
+		case whole && commit.After(t):
+			return 0, commit, true
+		case whole:
+			from, last = start, commit
+		default:
+			from = at
+		}
+	}
+	return min(from, unknown), last, false
+}
+
+// settledBy tells whether all transactions that ended in the WAL of a backup, before it
+// is consistent, ended at t or before: PostgreSQL would stop at others.
+func (s *Survey) settledBy(ctx context.Context, r run, b *backup.Backup, t time.Time) (bool, error) {
+	first, last := s.size.Number(b.StartLSN), s.size.Number(b.EndLSN-1)
+	doubt := b.EndLSN // what is from here on must be read
+	next := first
+	for name, n := range s.notesOn(r.line, first, last) {
+		if name.Number != next {
+			doubt = min(doubt, s.size.Start(next))
+		}
+		next = name.Number + 1
+		commit := n.latest()
+		switch {
+		case n.known && (commit.IsZero() || commit.Add(disorder).Before(t)):
+		case n.known && commit.After(t) && name.Number > first && name.Number < last:
+			return false, nil
+		default:
+			doubt = min(doubt, name.Start(s.size))
+		}
+	}
+	if next <= last {
+		doubt = min(doubt, s.size.Start(next))
+	}
+	settled := true
+	err := s.scan(ctx, r, max(doubt, b.StartLSN), b.EndLSN, func(rec *segment.Record) bool {
+		settled = !ends(rec) || !rec.Time().After(t)
+		return settled
+	})
+	return settled, err
+}
