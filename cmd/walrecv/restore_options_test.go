@@ -126,7 +126,7 @@ func TestServerCommand(t *testing.T) {
 		"restore f p": "restore", "--config x restore f p": "restore", "--archive /a restore": "restore", "-V restore": "restore",
 		"push p": "push", "--config x push p": "push", "-V push": "push", "push restore": "push", "restore push": "restore",
 		"": "", "receive -S restore": "", "receive -S push": "", "slot show restore": "", "help restore": "", "help push": "", "version": "",
-		"status --config push": "", "verify --config push": "",
+		"status --config push": "", "backup restore": "", "--config x backup restore": "", "verify --config push": "",
 	} {
 		if got := serverCommand(strings.Fields(line)); got != want {
 			t.Errorf("serverCommand(%q) = %q", line, got)

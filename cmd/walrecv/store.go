@@ -40,7 +40,16 @@ const tailConnections = 16
 // stay. The tail goes within minutes, and the cheap classes charge for a month.
 func classed(key string) bool {
 	o, err := archive.ParseKey(key)
-	return err == nil && (o.Kind == archive.KindSegment || o.Kind == archive.KindPartial)
+	if err != nil {
+		return false
+	}
+	switch o.Kind {
+	case archive.KindSegment, archive.KindPartial:
+		return true
+	case archive.KindBaseBackup:
+		return o.File != archive.BackupStart && o.File != archive.BackupEnd
+	}
+	return false
 }
 
 // sweeper is a store in which crashed writers leave something behind.
