@@ -93,6 +93,7 @@ func (c *call) deliverSealed(a *attempt, n segment.Name, cut int64, t *troubles)
 	}
 	f = c.deliver(s, cut)
 	if f.verdict == delivered {
+		c.whole = cut == int64(c.size)
 		c.keeper("").passed(n)
 	}
 	return f, true

@@ -47,6 +47,7 @@ type call struct {
 
 	system uint64       // of the cluster; 0 while nobody knows
 	size   segment.Size // of its segments; 0 while nobody knows
+	whole  bool         // what was delivered is a segment to its last byte
 }
 
 func newCall(o Options) (*call, error) {
@@ -82,13 +83,18 @@ func (c *call) run(ctx context.Context) Answer {
 // inRecovery is a call of a server that recovers to a target or to the end: what
 // cannot be found out ends the recovery, loudly.
 func (c *call) inRecovery(ctx context.Context) Answer {
+	return decide(c.req.file, c.insist(ctx))
+}
+
+// insist looks for as long as a recovery does.
+func (c *call) insist(ctx context.Context) finding {
 	retry := c.o.retryFor(false)
 	p := patience{until: time.Now().Add(retry), stall: min(retry, stallRecovery)}
 	f := c.try(ctx, p)
 	if f.verdict == unknown {
 		f.err = fmt.Errorf("no answer within %s: %w", retry, f.err)
 	}
-	return decide(c.req.file, f)
+	return f
 }
 
 // try looks until the answer is known, or the patience is over.
