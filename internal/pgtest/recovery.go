@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -44,6 +45,26 @@ func (c *Cluster) Restore(t testing.TB, backupDir string, signal Signal, setting
 	}
 	if err != nil {
 		t.Fatalf("restore of %s: %v", backupDir, err)
+	}
+	return n
+}
+
+// RestoredBy makes a new cluster, which is not started, of what restore puts into an
+// empty data directory, which belongs to the user of the servers. It has the settings
+// of c, then those given; what restore writes to postgresql.auto.conf wins over both.
+func (c *Cluster) RestoredBy(t testing.TB, restore func(dataDir string), settings map[string]string) *Cluster {
+	t.Helper()
+	n := newCluster(t, c.Major, c.SegmentSize)
+	n.CAFile = c.CAFile
+	n.settings = maps.Clone(c.settings)
+	maps.Copy(n.settings, settings)
+	if err := n.run.mkdirAt(n.DataDir, 0o700); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	restore(n.DataDir)
+	err := n.run.copyFile(filepath.Join(c.Dir, "pg_hba.conf"), filepath.Join(n.Dir, "pg_hba.conf"), 0o600)
+	if err = errors.Join(err, n.writeConf()); err != nil {
+		t.Fatalf("pgtest: %v", err)
 	}
 	return n
 }
