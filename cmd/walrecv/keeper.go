@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -246,7 +248,16 @@ func (k *archiveKeeper) Held(ctx context.Context) (segment.Held, error) {
 		held.AddHistory(t)
 	}
 	held.Gaps = append(held.Gaps, gaps...)
+	forgetPruned(&held, l)
 	return held, k.addTails(ctx, &held, l)
+}
+
+// forgetPruned leaves out what stands in the spool alone and is older than all that
+// the archive keeps: what followed was archived, and then removed on purpose. It is no
+// hole to be filled.
+func forgetPruned(held *segment.Held, l *archive.Listing) {
+	maps.DeleteFunc(held.Sealed, func(n segment.Name, _ struct{}) bool { return l.IsPruned(n) })
+	held.Partials = slices.DeleteFunc(held.Partials, func(p segment.Partial) bool { return l.IsPruned(p.Name) })
 }
 
 // addTails adds what the archive has of segments that are not complete there. One of

@@ -118,12 +118,13 @@ func (o Object) indexed(size segment.Size) (b block, ok bool) {
 	return blockOf(first), errFirst == nil && errLast == nil && blockOf(first) == blockOf(last)
 }
 
-// isIndexed tells whether one of the index objects of a block begins and ends with
-// the segments that there are of it.
+// isIndexed tells whether one of the index objects of a block ends with the last
+// segment that there is of it, and does not begin after the first: what is older may
+// have been removed.
 func (a *Archive) isIndexed(index []Object, names []segment.Name) bool {
 	first, last := names[0].Format(a.id.SegmentSize), names[len(names)-1].Format(a.id.SegmentSize)
 	for _, o := range index {
-		if o.Segment == first && o.Last == last {
+		if o.Segment <= first && o.Last == last {
 			return true
 		}
 	}

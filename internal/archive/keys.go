@@ -24,6 +24,7 @@ const (
 	KindTail                       // a piece of a segment that is not complete in the archive
 	KindBaseBackup                 // an object of a base backup
 	KindDrill                      // what a restore drill found
+	KindPruned                     // up to where the WAL was removed on purpose
 )
 
 const (
@@ -35,6 +36,7 @@ const (
 	tailDir         = "tail"
 	baseBackupDir   = "backup"
 	drillDir        = "drills"
+	prunedDir       = "pruned"
 	suffixZstd      = ".zst"
 	suffixEncrypted = ".age"
 	suffixPartial   = ".partial"
@@ -44,8 +46,9 @@ const (
 	shortDigest = 8
 )
 
-// findingDirs is where what was found out about the WAL stands.
-var findingDirs = map[Kind]string{KindGap: gapDir, KindMark: markDir}
+// findingDirs is where what is known about the WAL stands, in files with names of
+// their own.
+var findingDirs = map[Kind]string{KindGap: gapDir, KindMark: markDir, KindPruned: prunedDir}
 
 // Object is what a key says. Fields that a kind does not have are zero.
 type Object struct {
@@ -54,7 +57,7 @@ type Object struct {
 	Timeline  segment.TimelineID // of all but KindIdentity, KindBaseBackup, KindDrill
 	Segment   string             // file name of the segment: KindSegment, KindPartial, KindBackup, KindMark, KindTail; the first one: KindIndex
 	Last      string             // KindIndex: file name of the last segment
-	File      string             // KindGap, KindMark: name of the file in the spool; KindBaseBackup: what it is of the backup, as [BackupStart] or "base.000001.tar"
+	File      string             // KindGap, KindMark, KindPruned: its name, for the former two as in the spool; KindBaseBackup: what it is of the backup, as [BackupStart] or "base.000001.tar"
 	ID        string             // KindBaseBackup, KindDrill: which one
 	Digest    string             // of kinds with a digest in the key (KindPartial, KindIndex): its first 8 hexadecimal digits
 	Offset    string             // KindBackup: 8 hexadecimal digits
@@ -74,7 +77,7 @@ func (o Object) Key() string {
 		return system + identityBase
 	case KindHistory:
 		return system + walDir + "/" + segment.HistoryName(o.Timeline)
-	case KindGap, KindMark:
+	case KindGap, KindMark, KindPruned:
 		return system + findingDirs[o.Kind] + "/" + o.File
 	case KindDrill:
 		return system + drillDir + "/" + o.ID + suffixJSON
@@ -147,6 +150,9 @@ func parseBelow(rest string) (Object, bool) {
 		return parseBaseBackup(rest)
 	case drillDir:
 		return parseDrill(rest)
+	case prunedDir:
+		p, ok := prunedOfName(rest)
+		return Object{Kind: KindPruned, Timeline: p.Timeline, File: rest}, ok
 	}
 	return Object{}, false
 }

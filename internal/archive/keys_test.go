@@ -36,6 +36,7 @@ var keyTests = []struct {
 	{"7/backup/1/backup_manifest.zst.age", Object{System: 7, Kind: KindBaseBackup, ID: "1", File: BackupManifest, Encrypted: true}},
 	{"7/drills/20261122T073000Z.json", Object{System: 7, Kind: KindDrill, ID: "20261122T073000Z"}},
 	{"7/drills/1.json.json", Object{System: 7, Kind: KindDrill, ID: "1.json"}},
+	{"7/pruned/00000002.0000001601000000.pruned", Object{System: 7, Kind: KindPruned, Timeline: 2, File: "00000002.0000001601000000.pruned"}},
 	{"7/wal/FFFFFFFE.history", Object{System: 7, Kind: KindHistory, Timeline: 0xFFFFFFFE}},
 }
 
@@ -81,6 +82,8 @@ func TestUnknownKeys(t *testing.T) {
 		"7/backup/1/base.+00001.tar.zst", "7/backup/1/base.99999999999999999999.tar.zst", "7/backup/1/base.tar.zst", "7/backup/1/base.000001.zst", "7/backup/1/.000001.tar.zst",
 		"7/backup/1/0.000001.tar.zst", "7/backup/1/01.000001.tar.zst", "7/backup/1/4294967296.000001.tar.zst", "7/backup/1/x.000001.tar.zst", "7/backup/1/backup_manifest",
 		"7/backup/1/backup_manifest.tar.zst", "7/drills/", "7/drills/.json", "7/drills/..json", "7/drills/1", "7/drills/1/2.json", "7/drills/1.json.zst", "7/drills/x y.json",
+		"7/pruned/00000002.0000000000000000.pruned", "7/pruned/00000000.0000001601000000.pruned", "7/pruned/0000000a.0000001601000000.pruned",
+		"7/pruned/00000002.000001601000000.pruned", "7/pruned/00000002.0000001601000000", "7/pruned/x/00000002.0000001601000000.pruned",
 	} {
 		if o, err := ParseKey(key); err == nil {
 			t.Errorf("%q was read as %+v", key, o)

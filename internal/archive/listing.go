@@ -32,6 +32,7 @@ type Range struct {
 type Listing struct {
 	size      segment.Size
 	timelines map[segment.TimelineID]*timelineListing
+	pruned    []Pruned
 }
 
 type timelineListing struct {
@@ -43,9 +44,9 @@ type timelineListing struct {
 	any      bool               // highest means something
 }
 
-// Listing lists the archive. Nothing is read but the listing itself. It is not
-// one moment: what is put meanwhile may be in it or not, and so may a segment that
-// is completed meanwhile.
+// Listing lists the archive, without what was removed on purpose. Nothing is read
+// but the listing itself. It is not one moment: what is put meanwhile may be in it or
+// not, and so may a segment that is completed meanwhile.
 func (a *Archive) Listing(ctx context.Context) (*Listing, error) {
 	l := &Listing{size: a.id.SegmentSize, timelines: map[segment.TimelineID]*timelineListing{}}
 	err := a.store.List(ctx, a.walDir(), func(info storage.Info) error {
@@ -63,6 +64,12 @@ func (a *Archive) Listing(ctx context.Context) (*Listing, error) {
 	if err := a.listTails(ctx, l); err != nil {
 		return nil, fmt.Errorf("list the tail of the archive: %w", err)
 	}
+	// Last: it is said before anything is removed.
+	pruned, err := a.Pruned(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l.forget(pruned)
 	return l, nil
 }
 

@@ -64,8 +64,9 @@ func (x *Index) Damaged() []*DamagedError {
 }
 
 // Lost finds segments that the index names, so that they were in the archive, and
-// that a listing from later lacks: by position. Only those objects are
-// read that can name such a segment, and none that no identity fits.
+// that a listing from later lacks and that were not removed on purpose: by position.
+// Only those objects are read that can name such a segment, and none that no identity
+// fits.
 func (a *Archive) Lost(ctx context.Context, l *Listing, x *Index) ([]Hole, error) {
 	if x == nil {
 		return nil, nil
@@ -84,7 +85,7 @@ func (a *Archive) Lost(ctx context.Context, l *Listing, x *Index) ([]Hole, error
 				mu.Lock()
 				defer mu.Unlock()
 				for _, i := range infos {
-					if !l.Has(i.Name) {
+					if !l.Has(i.Name) && !l.IsPruned(i.Name) {
 						lost[i.Name] = true
 					}
 				}
@@ -102,15 +103,16 @@ func (a *Archive) Lost(ctx context.Context, l *Listing, x *Index) ([]Hole, error
 	return runs(lost), nil
 }
 
-// hasAll tells whether every segment is there that an object of the index can name.
+// hasAll tells whether every segment is there that an object of the index can name,
+// but for those that were removed on purpose.
 func (l *Listing) hasAll(o Object) bool {
 	first, errFirst := segment.ParseName(o.Segment, l.size)
 	last, errLast := segment.ParseName(o.Last, l.size)
 	if errFirst != nil || errLast != nil {
 		return false
 	}
-	t := l.timelines[o.Timeline]
-	return t != nil && slices.ContainsFunc(t.ranges, func(r Range) bool { return r.First <= first.Number && last.Number <= r.Last })
+	t, from := l.timelines[o.Timeline], max(first.Number, l.size.Number(l.Start(o.Timeline)))
+	return l.IsPruned(last) || t != nil && slices.ContainsFunc(t.ranges, func(r Range) bool { return r.First <= from && last.Number <= r.Last })
 }
 
 // runs puts adjacent segments together.

@@ -39,7 +39,7 @@ func Gather(ctx context.Context, a *archive.Archive, where string, pause func(co
 	if err != nil {
 		return nil, err
 	}
-	if err := g.readMarks(ctx, a); err != nil {
+	if err := g.readMarks(ctx, a, seen.Listing); err != nil {
 		return nil, err
 	}
 	l := seen.Listing

@@ -36,13 +36,16 @@ func splitDamage[T any](found []T, err error) (_ []T, damage, trouble error) {
 }
 
 // readMarks reads where the WAL is damaged.
-func (g *gatherer) readMarks(ctx context.Context, a *archive.Archive) error {
+func (g *gatherer) readMarks(ctx context.Context, a *archive.Archive, l *archive.Listing) error {
 	marks, damage, err := splitDamage(a.Marks(ctx))
 	if err != nil {
 		return err
 	}
 	g.marksDamage = damage
 	for _, m := range marks {
+		if l.IsPruned(m.Name) {
+			continue
+		}
 		g.broken[m.Name] = true
 		g.marks[m.Name] = append(g.marks[m.Name], len(g.report.Marks))
 		g.marked = append(g.marked, m)

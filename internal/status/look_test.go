@@ -7,6 +7,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/status"
+	"github.com/walrecv/walrecv/segment"
 )
 
 // changing reports on a world that changes between two looks, each time as the next
@@ -76,5 +77,22 @@ func TestClearedMark(t *testing.T) {
 	r = w.report()
 	if r.Marks[0].Cleared || r.Marks[1].Cleared || len(r.Problems) != 2 || r.Window.Start != 0x800000 {
 		t.Errorf("marks %+v, window %+v, problems %v", r.Marks, r.Window, r.Problems)
+	}
+}
+
+// What was pruned is no gap, as long as some of it is still there, and a mark of it is
+// no damage.
+func TestPruned(t *testing.T) {
+	w := newWorld(t)
+	w.segments(1, 2, 4)
+	w.segments(1, 6, 12)
+	w.mark(segment.Mark{Name: segment.Name{Timeline: 1, Number: 5}, LSN: 0x500028, End: 0x500000, Reason: "rot"})
+	if r := w.report(); len(r.Gaps) != 1 || len(r.Problems) != 2 {
+		t.Fatalf("gaps %+v, problems %v", r.Gaps, r.Problems)
+	}
+	w.set("pruned/00000001.0000000000800000.pruned", nil)
+	r := w.report()
+	if len(r.Gaps) != 0 || len(r.Marks) != 0 || len(r.Problems) != 0 || r.Segments.Total != 5 || r.Window == nil || r.Window.Start != 0x800000 {
+		t.Errorf("%d segments, window %+v, gaps %+v, marks %+v, problems %v", r.Segments.Total, r.Window, r.Gaps, r.Marks, r.Problems)
 	}
 }

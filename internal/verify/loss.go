@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/segment"
@@ -36,6 +37,47 @@ func (v *Verifier) losses(s *survey) {
 			v.found(f)
 		}
 	}
+}
+
+// vanished notes an object that was listed and is not there.
+func (v *Verifier) vanished(o object) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.missed = append(v.missed, o)
+}
+
+// gone reports the objects that vanished, but for those that were pruned meanwhile:
+// that is said before it is done.
+func (v *Verifier) gone(ctx context.Context) {
+	if len(v.missed) == 0 {
+		return
+	}
+	var pruned []archive.Pruned
+	err := v.retry(ctx, func(ctx context.Context, _ func()) (err error) {
+		pruned, err = v.archive.Pruned(ctx)
+		return err
+	})
+	if err != nil {
+		pruned = nil
+	}
+	removed := 0
+	for _, o := range v.missed {
+		if slices.ContainsFunc(pruned, func(p archive.Pruned) bool { return p.Covers(o.at, v.id.SegmentSize) }) {
+			removed++
+			continue
+		}
+		v.found(v.at(KindGone, o, "it was listed, and is gone", v.adviceMissing(o.name)))
+	}
+	if removed > 0 {
+		v.notice(Finding{Kind: KindRemoved, Message: fmt.Sprintf("%s to be read vanished: pruned meanwhile", objects(removed))})
+	}
+}
+
+func objects(n int) string {
+	if n == 1 {
+		return "1 object"
+	}
+	return fmt.Sprintf("%d objects", n)
 }
 
 // oldest is the number of the oldest complete segment.

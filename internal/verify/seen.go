@@ -102,6 +102,9 @@ func (v *Verifier) lookUp(ctx context.Context, s *survey) error {
 		}
 	}
 	for _, m := range marks {
+		if s.listing.IsPruned(m.Name) {
+			continue
+		}
 		one := v.seenByReceiver(m)
 		one.cleared = clears[m.Name].Clears(m)
 		s.seen[m.Name] = append(s.seen[m.Name], one)

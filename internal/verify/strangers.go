@@ -24,6 +24,7 @@ type strangers struct {
 	partials []archive.Partial // in the order of their keys
 	chunks   int               // of all segments
 	reserved map[string]int    // objects of this format that are not verified, by their directory
+	left     int               // objects of WAL that was removed on purpose
 	foreign  []string          // keys that are not known
 	more     int               // not named of them
 	useless  []string          // history files that nobody asks for
@@ -34,11 +35,11 @@ type strangers struct {
 }
 
 // listStrangers lists what is there besides what a Listing tells of.
-func (v *Verifier) listStrangers(ctx context.Context, alive func()) (strangers, error) {
+func (v *Verifier) listStrangers(ctx context.Context, l *archive.Listing, alive func()) (strangers, error) {
 	s := strangers{reserved: map[string]int{}}
 	err := v.store.List(ctx, v.systemDir(), func(info storage.Info) error {
 		alive()
-		s.add(info.Key, v.systemDir(), v.id.SegmentSize)
+		s.add(info.Key, v.systemDir(), v.id.SegmentSize, l)
 		return nil
 	})
 	if err != nil {
@@ -50,7 +51,7 @@ func (v *Verifier) listStrangers(ctx context.Context, alive func()) (strangers, 
 // systemDir is where everything of the cluster stands.
 func (v *Verifier) systemDir() string { return strconv.FormatUint(v.id.SystemID, 10) + "/" }
 
-func (s *strangers) add(key, dir string, size segment.Size) {
+func (s *strangers) add(key, dir string, size segment.Size, l *archive.Listing) {
 	for _, reserved := range reservedDirs {
 		if strings.HasPrefix(key, dir+reserved) {
 			s.reserved[dir+reserved]++
@@ -67,6 +68,8 @@ func (s *strangers) add(key, dir string, size segment.Size) {
 		s.more++
 	case err != nil:
 		s.foreign = append(s.foreign, key)
+	case l.Left(o):
+		s.left++
 	case o.Kind == archive.KindHistory && o.Timeline == 1:
 		s.useless = append(s.useless, key)
 	case o.Kind == archive.KindTail:
@@ -92,6 +95,9 @@ func (v *Verifier) strange(s *strangers) {
 		v.notice(Finding{Kind: KindReserved, Object: dir, Message: what + " there that this version does not verify", Advice: "leave it alone"})
 	}
 	v.twice(s)
+	if s.left > 0 {
+		v.notice(Finding{Kind: KindRemoved, Message: objects(s.left) + " left of what was pruned", Advice: "walrecv prune, which was interrupted, removes them when it runs again"})
+	}
 	for _, key := range s.useless {
 		v.notice(Finding{Kind: KindForeign, Object: key, Timeline: 1, Message: "timeline 1 has no history, and nobody asks for this file"})
 	}

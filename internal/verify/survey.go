@@ -61,7 +61,7 @@ func (v *Verifier) look(ctx context.Context, s *survey) (look archive.Look, err 
 			return err
 		}
 		alive()
-		s.strangers, err = v.listStrangers(ctx, alive)
+		s.strangers, err = v.listStrangers(ctx, look.Listing, alive)
 		return err
 	})
 	if err != nil {

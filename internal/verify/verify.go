@@ -54,6 +54,7 @@ type Verifier struct {
 	locked   map[string]bool // keys of encrypted objects that nobody can look into here
 	read     map[segment.TimelineID]bool
 	prefixes map[branching]copies
+	missed   []object // that were listed, and were not there to be read
 }
 
 // New makes a Verifier of an archive in a store. Every call to the store must end
@@ -99,6 +100,7 @@ func (v *Verifier) Run(ctx context.Context) (*Report, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	v.gone(ctx)
 	v.compareCopies()
 	v.summarize(s)
 	return &v.report, nil

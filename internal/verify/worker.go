@@ -204,7 +204,7 @@ func (w *worker) failed(ctx context.Context, o object, out outcome) bool {
 			w.failed(ctx, o, outcome{err: err})
 		}
 	case errors.Is(err, fs.ErrNotExist):
-		w.found(w.at(KindGone, o, "it was listed, and is gone", w.adviceMissing(o.name)))
+		w.vanished(o)
 	default:
 		w.unread(w.at(KindUnreadable, o, err.Error(), adviceStore))
 	}
