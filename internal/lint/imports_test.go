@@ -76,6 +76,10 @@ var house = map[string]may{
 	},
 	"internal/recovery": {ours: []string{"internal/archive", "internal/backup", "internal/units", "segment"}},
 	"internal/status":   {ours: []string{"internal/archive", "segment"}},
+	"internal/extract": {
+		ours:   []string{"internal/archive", "internal/backup", "internal/manifest", "internal/vfs", "segment"},
+		theirs: []string{"github.com/cenkalti/backoff/v5", "golang.org/x/sync"},
+	},
 	"internal/manifest": {ours: []string{"segment"}},
 	"internal/compress": {ours: []string{"internal/codec", "internal/vfs", "segment"}},
 	"segment":           {ours: []string{"internal/vfs"}},

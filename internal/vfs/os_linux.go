@@ -22,3 +22,9 @@ func allocate(f *os.File, from, size int64) error {
 	}
 	return nil
 }
+
+// DropCache makes the next reads of a file come from the disk and not from memory,
+// where the system can do that and the file is durable. It is a wish.
+func DropCache(f *os.File) {
+	_ = control(f, func(fd int) error { return unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED) })
+}
