@@ -6,6 +6,7 @@ package storage
 import (
 	"context"
 	"io"
+	"time"
 )
 
 // Store keeps immutable objects under keys. A key is a slash-separated relative
@@ -61,6 +62,12 @@ type Deleter interface {
 type Info struct {
 	Key  string
 	Size int64 // bytes, as stored
+
+	// Modified is when the object was written, by the store's clock and in UTC. What
+	// took long may have the time of its beginning or of its end. It is zero where it
+	// is not known: a List tells it if the store knows it at all, an Open or a Stat
+	// need not.
+	Modified time.Time
 }
 
 // Source is the content of an object to be stored. It can be read again, from

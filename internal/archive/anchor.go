@@ -49,13 +49,7 @@ func (s *anchored) Put(ctx context.Context, key string, src storage.Source) erro
 	if err := s.holds(ctx); err != nil {
 		return err
 	}
-	putErr := s.Store.Put(ctx, key, src)
-	if putErr == nil || errors.Is(putErr, fs.ErrExist) {
-		if err := s.holds(ctx); err != nil {
-			return err
-		}
-	}
-	return putErr
+	return s.unlessGone(ctx, s.Store.Put(ctx, key, src))
 }
 
 // Open implements storage.Store. What is not below a mount point is not absent.

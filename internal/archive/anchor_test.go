@@ -25,6 +25,12 @@ func (s *unmounting) Put(ctx context.Context, key string, src storage.Source) er
 	return s.Store.Put(ctx, key, src)
 }
 
+func (s *unmounting) Create(ctx context.Context, key string) (storage.Upload, error) {
+	u, err := storage.Create(ctx, s.Store, key)
+	s.unmount()
+	return u, err
+}
+
 // Nothing is confirmed that went below a mount point, whenever the disk went.
 func TestAnchored(t *testing.T) {
 	ctx := t.Context()
@@ -55,8 +61,22 @@ func TestAnchored(t *testing.T) {
 		t.Fatal(err)
 	}
 	put := func(s storage.Store, key string) error { return s.Put(ctx, key, storage.BytesSource([]byte("x"))) }
+	upload := func(s storage.Store, key string) error {
+		u, err := storage.Create(ctx, s, key)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = u.Abort() }()
+		if _, err := u.Write([]byte("x")); err != nil {
+			return err
+		}
+		return u.Commit()
+	}
 	if err := put(s, "a/1"); err != nil {
 		t.Fatal(err)
+	}
+	if err := upload(s, "a/1"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("put again, as an upload: %v", err)
 	}
 	if err := put(s, "a/1"); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("put again: %v", err)
@@ -70,6 +90,7 @@ func TestAnchored(t *testing.T) {
 		}
 	}
 	noAnswer("put", put(s, "a/2"))
+	noAnswer("upload", upload(s, "a/2"))
 	noAnswer("list", s.List(ctx, "", func(storage.Info) error { return nil }))
 	noAnswer("list from a key", storage.ListFrom(ctx, s, "", "a", func(storage.Info) error { return nil }))
 	noAnswer("list directories", storage.ListDirs(ctx, s, "", func(string) error { return nil }))
@@ -80,7 +101,9 @@ func TestAnchored(t *testing.T) {
 	mount()
 	noAnswer("put on its way", put(Anchor(&unmounting{disk, unmount}, id), "a/2"))
 	mount()
-	if err := put(s, "a/2"); err != nil {
+	noAnswer("upload on its way", upload(Anchor(&unmounting{disk, unmount}, id), "a/2"))
+	mount()
+	if err := upload(s, "a/2"); err != nil {
 		t.Errorf("put after all: %v", err)
 	}
 	var dirs []string

@@ -17,23 +17,44 @@ import (
 
 // object is one of the objects that the sweeps put.
 type object struct {
-	key  string
-	data []byte
+	key    string
+	data   []byte
+	upload bool // with Create, not with Put
 }
 
-// objects are in new directories, in one that is there, and in none.
+// objects are in new directories, in one that is there, and in none. Every other one
+// is put with Create.
 func objects() []object {
 	var all []object
 	for i, key := range []string{
 		"7/wal/00000001/A", "7/wal/00000001/B", "7/top", "7/wal/00000002/A", "top", "7/wal.history",
 	} {
-		all = append(all, object{key, bytes.Repeat([]byte{byte('a' + i)}, 10_000+i)})
+		all = append(all, object{key, bytes.Repeat([]byte{byte('a' + i)}, 10_000+i), i%2 == 1})
 	}
-	return append(all, object{"empty", []byte{}})
+	return append(all, object{"empty", []byte{}, false}, object{"empty-too", []byte{}, true})
 }
 
 func (o object) putTo(t *testing.T, s storage.Store) error {
+	if o.upload {
+		return o.uploadTo(t, s)
+	}
 	return s.Put(t.Context(), o.key, pieces{storage.BytesSource(o.data)})
+}
+
+func (o object) uploadTo(t *testing.T, s storage.Store) error {
+	u, err := storage.Create(t.Context(), s, o.key)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = u.Abort() }()
+	for data := o.data; len(data) > 0; {
+		n, err := u.Write(data[:min(len(data), 4096)])
+		if err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	return u.Commit()
 }
 
 // pieces is a Source that takes several writes.

@@ -33,26 +33,28 @@ var putFaults = map[string]error{
 func TestPutWithEveryFault(t *testing.T) {
 	runs, failed := 0, 0
 	for name, fault := range putFaults {
-		for k := 0; ; k++ {
-			hit, err := putWithFault(t, k, name, fault)
-			if hit == "" {
-				break
-			}
-			runs++
-			if err != nil {
-				failed++
+		for _, o := range []object{objects()[0], objects()[1]} {
+			for k := 0; ; k++ {
+				hit, err := putWithFault(t, o, k, name, fault)
+				if hit == "" {
+					break
+				}
+				runs++
+				if err != nil {
+					failed++
+				}
 			}
 		}
 	}
 	t.Logf("%d faults, %d puts failed", runs, failed)
-	if runs < 100 || failed < runs/2 {
+	if runs < 200 || failed < runs/2 {
 		t.Errorf("%d faults, %d puts failed: too few", runs, failed)
 	}
 }
 
 // putWithFault fails operation k of a Put, and returns which one that was,
 // nothing if there is none, and what the Put returned.
-func putWithFault(t *testing.T, k int, name string, fault error) (hit vfs.OpKind, err error) {
+func putWithFault(t *testing.T, o object, k int, name string, fault error) (hit vfs.OpKind, err error) {
 	t.Helper()
 	mem := vfs.NewMem()
 	newMemStore(t, mem)
@@ -67,7 +69,6 @@ func putWithFault(t *testing.T, k int, name string, fault error) (hit vfs.OpKind
 		}
 		return fault
 	}), root, Private)
-	o := objects()[0]
 	err = o.putTo(t, s)
 	over = true
 	where := fmt.Sprintf("%s at %d, %s", name, k, hit)
@@ -205,19 +206,21 @@ func (s brokenSource) Open() (io.ReadSeekCloser, error) { return nil, s.err }
 func (s brokenSource) Size() int64                      { return 1 }
 
 func TestFullDisk(t *testing.T) {
-	mem := vfs.NewMem()
-	s := newMemStore(t, mem)
-	mem.SetCapacity(8192)
-	err := objects()[0].putTo(t, s)
-	if !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("put returns %v", err)
-	}
-	if mem.Used() != 0 {
-		t.Errorf("%d bytes stay in use", mem.Used())
-	}
-	mem.SetCapacity(0)
-	if err := objects()[0].putTo(t, s); err != nil {
-		t.Error(err)
+	for _, o := range objects()[:2] {
+		mem := vfs.NewMem()
+		s := newMemStore(t, mem)
+		mem.SetCapacity(8192)
+		err := o.putTo(t, s)
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("put returns %v", err)
+		}
+		if mem.Used() != 0 {
+			t.Errorf("%d bytes stay in use", mem.Used())
+		}
+		mem.SetCapacity(0)
+		if err := o.putTo(t, s); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

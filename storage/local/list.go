@@ -56,13 +56,21 @@ func (s *Store) list(ctx context.Context, dir, start, from string, fn func(stora
 		if e.Dir {
 			err = s.list(ctx, dir+e.Name+"/", "", from, fn)
 		} else {
-			err = fn(storage.Info{Key: dir + e.Name, Size: e.Size})
+			err = fn(storage.Info{Key: dir + e.Name, Size: e.Size, Modified: modified(e)})
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// modified is when a file was last written to: not when it got its name.
+func modified(e vfs.DirEntry) time.Time {
+	if e.ID.Modified == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, e.ID.Modified).UTC()
 }
 
 // comesBefore tells whether an entry, by its path as it sorts, comes before a key

@@ -54,7 +54,7 @@ func (m Mode) dir() fs.FileMode {
 	return 0o700
 }
 
-// Store is a [storage.Store] and a [storage.Deleter]. It is safe for concurrent
+// Store is a [storage.Store], a [storage.Deleter] and a [storage.Creator]. It is safe for concurrent
 // use, also beside other processes on the same directory.
 type Store struct {
 	fsys vfs.FS
@@ -69,6 +69,7 @@ type Store struct {
 var (
 	_ storage.Store   = (*Store)(nil)
 	_ storage.Deleter = (*Store)(nil)
+	_ storage.Creator = (*Store)(nil)
 )
 
 // New returns the store in the directory root, which is looked at by the calls

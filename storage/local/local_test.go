@@ -160,6 +160,17 @@ func TestSweep(t *testing.T) {
 			t.Errorf("sweep before %v leaves %v", test.before, left)
 		}
 	}
+	u, err := s.Create(t.Context(), "a/key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Sweep(t.Context(), now.Add(time.Second)); n != 1 || err != nil {
+		t.Errorf("a sweep under an upload removes %d, %v", n, err)
+	}
+	err = u.Commit()
+	if notAnAnswer(t, err); err == nil {
+		t.Error("an upload that was swept away succeeds")
+	}
 	// A scratch file that could not be removed is no reason for a Put to fail.
 	stuck := New(vfs.NewFault(mem, func(op vfs.Op) error {
 		if op.Kind == vfs.OpRemove {

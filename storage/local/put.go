@@ -18,31 +18,45 @@ import (
 
 // Put implements [storage.Store].
 func (s *Store) Put(ctx context.Context, key string, src storage.Source) error {
-	if err := check(ctx, key); err != nil {
-		return err
-	}
-	what, dir := "put "+key, path.Dir(key)
-	if err := s.makeDir(dir); err != nil {
-		return s.failed(what, err)
-	}
-	// Saves writing it all where that would be for nothing.
-	taken, err := s.taken(key)
+	scratch, f, err := s.begin(ctx, key)
 	if err != nil {
 		return err
-	}
-	if taken {
-		return s.refuse(key)
-	}
-	scratch, f, err := s.createScratch(dir)
-	if err != nil {
-		return s.failed(what, err)
 	}
 	defer f.Close() // all that counts was synced
 	if err := storage.Copy(ctx, io.NewOffsetWriter(f, 0), src); err != nil {
 		s.discard(scratch)
-		return s.failed(what, err)
+		return s.failed("put "+key, err)
 	}
-	err = vfs.Link(s.fsys, f, scratch, s.path(key))
+	return s.publish(key, scratch, f)
+}
+
+// begin makes the scratch file of an object.
+func (s *Store) begin(ctx context.Context, key string) (scratch string, f vfs.File, err error) {
+	if err := check(ctx, key); err != nil {
+		return "", nil, err
+	}
+	what, dir := "put "+key, path.Dir(key)
+	if err := s.makeDir(dir); err != nil {
+		return "", nil, s.failed(what, err)
+	}
+	// Saves writing it all where that would be for nothing.
+	taken, err := s.taken(key)
+	if err != nil {
+		return "", nil, err
+	}
+	if taken {
+		return "", nil, s.refuse(key)
+	}
+	scratch, f, err = s.createScratch(dir)
+	if err != nil {
+		return "", nil, s.failed(what, err)
+	}
+	return scratch, f, nil
+}
+
+// publish gives a scratch file its key, or removes it.
+func (s *Store) publish(key, scratch string, f vfs.File) error {
+	err := vfs.Link(s.fsys, f, scratch, s.path(key))
 	if err == nil || errors.Is(err, vfs.ErrOldNameStays) {
 		return nil
 	}

@@ -74,7 +74,7 @@ func TestRootGoes(t *testing.T) {
 	if err := os.Mkdir(root, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	o := object{"a/b/c", []byte("x")}
+	o := object{key: "a/b/c", data: []byte("x")}
 	if err := o.putTo(t, s); err != nil || !o.there(t, s) {
 		t.Fatalf("put: %v", err)
 	}
@@ -228,7 +228,7 @@ func TestRootDenied(t *testing.T) {
 func TestTruncatedObject(t *testing.T) {
 	dir := t.TempDir()
 	s := New(vfs.OS(), dir, Private)
-	o := object{"key", make([]byte, 100_000)}
+	o := object{key: "key", data: make([]byte, 100_000)}
 	if err := o.putTo(t, s); err != nil {
 		t.Fatal(err)
 	}

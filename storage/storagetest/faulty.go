@@ -20,6 +20,9 @@ const (
 	OpStat   Op = "stat"
 	OpList   Op = "list"
 	OpDelete Op = "delete"
+	OpCreate Op = "create"
+	OpWrite  Op = "write"
+	OpCommit Op = "commit"
 )
 
 // Request is one call of a method of a Store.
@@ -70,6 +73,7 @@ type Faulty struct {
 var (
 	_ storage.Store   = (*Faulty)(nil)
 	_ storage.Deleter = (*Faulty)(nil)
+	_ storage.Creator = (*Faulty)(nil)
 )
 
 // NewFaulty returns a Faulty on store. hook is called for every request, by
@@ -109,13 +113,18 @@ func (f *Faulty) Put(ctx context.Context, key string, src storage.Source) error 
 	_, err := f.do(ctx, OpPut, key, func() error {
 		err := f.store.Put(ctx, key, src)
 		if err == nil {
-			f.mu.Lock()
-			f.put = append(f.put, key)
-			f.mu.Unlock()
+			f.putDone(key)
 		}
 		return err
 	})
 	return err
+}
+
+// putDone notes that an object was put.
+func (f *Faulty) putDone(key string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.put = append(f.put, key)
 }
 
 // Open implements [storage.Store].

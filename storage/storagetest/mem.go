@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/walrecv/walrecv/storage"
 )
@@ -21,17 +22,27 @@ type Mem struct {
 	// before the first use.
 	Sequential bool
 
+	// Now is the clock of the store; nil: it has none, and does not know when an
+	// object was written. To be set before the first use.
+	Now func() time.Time
+
 	mu      sync.Mutex
-	objects map[string][]byte // what is in is never changed
+	objects map[string]memObject
+}
+
+type memObject struct {
+	data     []byte // never changed
+	modified time.Time
 }
 
 var (
 	_ storage.Store   = (*Mem)(nil)
 	_ storage.Deleter = (*Mem)(nil)
+	_ storage.Creator = (*Mem)(nil)
 )
 
 // NewMem returns an empty Mem.
-func NewMem() *Mem { return &Mem{objects: map[string][]byte{}} }
+func NewMem() *Mem { return &Mem{objects: map[string]memObject{}} }
 
 // Put implements [storage.Store].
 func (m *Mem) Put(ctx context.Context, key string, src storage.Source) error {
@@ -42,6 +53,11 @@ func (m *Mem) Put(ctx context.Context, key string, src storage.Source) error {
 	if err := storage.Copy(ctx, &content, src); err != nil {
 		return fmt.Errorf("put %s: %w", key, err)
 	}
+	return m.add(key, content.Bytes())
+}
+
+// add makes an object, which then has the bytes.
+func (m *Mem) add(key string, data []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, taken := m.objects[key]; taken {
@@ -52,7 +68,7 @@ func (m *Mem) Put(ctx context.Context, key string, src storage.Source) error {
 			return fmt.Errorf("put %s: one key would be a directory of the other: %s", key, other)
 		}
 	}
-	m.objects[key] = content.Bytes()
+	m.objects[key] = memObject{data, m.now()}
 	return nil
 }
 
@@ -61,12 +77,12 @@ func (m *Mem) Open(ctx context.Context, key string) (io.ReadCloser, storage.Info
 	if err := check(ctx, key); err != nil {
 		return nil, storage.Info{}, err
 	}
-	data, ok := m.Get(key)
+	o, ok := m.get(key)
 	if !ok {
 		return nil, storage.Info{}, &fs.PathError{Op: "open", Path: key, Err: fs.ErrNotExist}
 	}
-	info := storage.Info{Key: key, Size: int64(len(data))}
-	body := memBody{ctx, bytes.NewReader(data)}
+	info := o.info(key)
+	body := memBody{ctx, bytes.NewReader(o.data)}
 	if m.Sequential {
 		return struct{ io.ReadCloser }{body}, info, nil
 	}
@@ -78,11 +94,11 @@ func (m *Mem) Stat(ctx context.Context, key string) (storage.Info, error) {
 	if err := check(ctx, key); err != nil {
 		return storage.Info{}, err
 	}
-	data, ok := m.Get(key)
+	o, ok := m.get(key)
 	if !ok {
 		return storage.Info{}, &fs.PathError{Op: "stat", Path: key, Err: fs.ErrNotExist}
 	}
-	return storage.Info{Key: key, Size: int64(len(data))}, nil
+	return o.info(key), nil
 }
 
 // List implements [storage.Store]. It lists what there was when it was called.
@@ -114,10 +130,26 @@ func (m *Mem) Delete(ctx context.Context, key string) error {
 
 // Get returns the bytes of an object. They must not be changed.
 func (m *Mem) Get(key string) (data []byte, ok bool) {
+	o, ok := m.get(key)
+	return o.data, ok
+}
+
+func (m *Mem) get(key string) (o memObject, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	data, ok = m.objects[key]
-	return data, ok
+	o, ok = m.objects[key]
+	return o, ok
+}
+
+func (o memObject) info(key string) storage.Info {
+	return storage.Info{Key: key, Size: int64(len(o.data)), Modified: o.modified}
+}
+
+func (m *Mem) now() time.Time {
+	if m.Now == nil {
+		return time.Time{}
+	}
+	return m.Now().UTC()
 }
 
 // Set makes or overwrites an object with a copy of data, which no Put could:
@@ -125,7 +157,7 @@ func (m *Mem) Get(key string) (data []byte, ok bool) {
 func (m *Mem) Set(key string, data []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.objects[key] = bytes.Clone(data)
+	m.objects[key] = memObject{bytes.Clone(data), m.now()}
 }
 
 // Keys returns all keys in lexical order.
@@ -141,9 +173,9 @@ func (m *Mem) infos(prefix string) []storage.Info {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var infos []storage.Info
-	for key, data := range m.objects {
+	for key, o := range m.objects {
 		if strings.HasPrefix(key, prefix) {
-			infos = append(infos, storage.Info{Key: key, Size: int64(len(data))})
+			infos = append(infos, o.info(key))
 		}
 	}
 	slices.SortFunc(infos, func(a, b storage.Info) int { return strings.Compare(a.Key, b.Key) })

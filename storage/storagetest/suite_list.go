@@ -53,7 +53,7 @@ func testListOrder(t *testing.T, s storage.Store) {
 		if blocked(keys, prefix) {
 			continue
 		}
-		if got := list(t, s, prefix); !slices.Equal(got, want) {
+		if got := list(t, s, prefix); !slices.EqualFunc(got, want, same) {
 			t.Fatalf("list %q:\n%v, want\n%v", prefix, got, want)
 		}
 	}
