@@ -11,6 +11,9 @@ import (
 // identity was given, or none that fits. It is not absent.
 var ErrEncrypted = errors.New("the object is encrypted")
 
+// ErrCannotDelete says that the store has no way to delete anything.
+var ErrCannotDelete = errors.New("the store does not delete")
+
 // DamagedError says that an object is there but is not what was put: cut short,
 // altered, or in a place where it does not belong.
 type DamagedError struct {

@@ -24,14 +24,11 @@ const (
 	deleteProbe = "delete-probe"
 )
 
-// errCannotDelete is the end of all deleting.
-var errCannotDelete = errors.New("the store does not delete")
-
 // tidy deletes the chunks that are not needed any more, until ctx ends or the store
 // refuses: first those that earlier runs left. Nothing depends on it.
 func (r *tailRun) tidy(ctx context.Context) {
 	err := r.patiently(ctx, func(ctx context.Context) error {
-		return r.delete(ctx, systemDir(r.archive.id.SystemID)+tailDir+"/"+deleteProbe)
+		return r.archive.Delete(ctx, systemDir(r.archive.id.SystemID)+tailDir+"/"+deleteProbe)
 	})
 	if err == nil {
 		err = r.patiently(ctx, r.deleteLeft)
@@ -64,7 +61,7 @@ func (r *tailRun) tidy(ctx context.Context) {
 func (r *tailRun) patiently(ctx context.Context, try func(context.Context) error) error {
 	for {
 		err := tryOnce(ctx, maxTailListing, try)
-		if err == nil || ctx.Err() != nil || errors.Is(err, fs.ErrPermission) || errors.Is(err, errCannotDelete) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrCannotDelete) {
 			return err
 		}
 		r.log.Debug("could not tidy the tail up", "error", err)
@@ -78,20 +75,12 @@ func (r *tailRun) patiently(ctx context.Context, try func(context.Context) error
 	}
 }
 
-func (r *tailRun) delete(ctx context.Context, key string) error {
-	deleter, ok := r.archive.store.(storage.Deleter)
-	if !ok {
-		return errCannotDelete
-	}
-	return deleter.Delete(ctx, key)
-}
-
 // deleteAll deletes chunks, all at a time.
 func (r *tailRun) deleteAll(ctx context.Context, chunks []Chunk) error {
 	errs := make([]error, len(chunks))
 	var group sync.WaitGroup
 	for i, c := range chunks {
-		group.Go(func() { errs[i] = r.delete(ctx, r.archive.chunkKey(c)) })
+		group.Go(func() { errs[i] = r.archive.Delete(ctx, r.archive.chunkKey(c)) })
 	}
 	group.Wait()
 	return errors.Join(errs...)
