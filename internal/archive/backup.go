@@ -7,25 +7,6 @@ import (
 	"github.com/walrecv/walrecv/storage"
 )
 
-// Stored is an object of a base backup that is durable.
-type Stored struct {
-	File      string `json:"file"`       // last part of its key
-	Size      int64  `json:"size"`       // bytes, as stored
-	SHA256    Digest `json:"sha256"`     // of the bytes, as stored
-	PlainSize int64  `json:"plain_size"` // bytes
-}
-
-// Name is what the object is of the backup, as [Object] says it: [BackupManifest]
-// or what [ParseTarFile] reads. It is empty for a name that this version does not
-// know.
-func (s Stored) Name() string {
-	name, _, ok := parseBackupBase(s.File)
-	if !ok {
-		return ""
-	}
-	return name
-}
-
 // EachBackupObject calls fn for everything below the directories of base backups, of
 // all or, where id is not "", of one, in order of the keys. File is what stands
 // behind the backup's directory, and need not be anything that this version knows.

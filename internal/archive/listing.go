@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/walrecv/walrecv/segment"
-	"github.com/walrecv/walrecv/storage"
 )
 
 // Partial is an archived partial segment: its key without the parts that are the
@@ -31,6 +30,7 @@ type Range struct {
 // every segment.
 type Listing struct {
 	size      segment.Size
+	from      uint64 // segments before this number are left out
 	timelines map[segment.TimelineID]*timelineListing
 	pruned    []Pruned
 }
@@ -47,13 +47,23 @@ type timelineListing struct {
 // Listing lists the archive, without what was removed on purpose. Nothing is read
 // but the listing itself. It is not one moment: what is put meanwhile may be in it or
 // not, and so may a segment that is completed meanwhile.
-func (a *Archive) Listing(ctx context.Context) (*Listing, error) {
-	l := &Listing{size: a.id.SegmentSize, timelines: map[segment.TimelineID]*timelineListing{}}
-	err := a.store.List(ctx, a.walDir(), func(info storage.Info) error {
-		if o, err := ParseKey(info.Key); err == nil {
-			l.add(o)
+func (a *Archive) Listing(ctx context.Context) (*Listing, error) { return a.ListingFrom(ctx, 0) }
+
+// ListingFrom is Listing without what is of segments before a number, which it does
+// not go through. Histories are all in it.
+func (a *Archive) ListingFrom(ctx context.Context, number uint64) (*Listing, error) {
+	l := &Listing{size: a.id.SegmentSize, from: number, timelines: map[segment.TimelineID]*timelineListing{}}
+	dir := a.walDir()
+	err := a.scan(ctx, dir, dir, func(key string) (next string) {
+		o, err := ParseKey(key)
+		if err != nil {
+			return ""
 		}
-		return nil
+		if before, ok := l.before(o); ok {
+			return dir + before.Timeline.String() + "/" + before.Format(l.size)
+		}
+		l.add(o)
+		return ""
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list the archive: %w", err)
@@ -71,6 +81,16 @@ func (a *Archive) Listing(ctx context.Context) (*Listing, error) {
 	}
 	l.forget(pruned)
 	return l, nil
+}
+
+// before tells whether an object is left out, and which is the first segment of its
+// timeline that is not.
+func (l *Listing) before(o Object) (first segment.Name, ok bool) {
+	if o.Kind == KindHistory || l.from == 0 {
+		return first, false
+	}
+	name, err := segment.ParseName(o.Segment, l.size)
+	return segment.Name{Timeline: o.Timeline, Number: l.from}, err == nil && name.Number < l.from
 }
 
 // add adds an object. Names that do not exist with this size of segments are

@@ -27,6 +27,9 @@ func (a *Archive) listTails(ctx context.Context, l *Listing) error {
 		if err != nil {
 			return ""
 		}
+		if first, before := l.before(o); before {
+			return dir + first.Format(l.size)
+		}
 		behind, over := l.over(n)
 		if !over {
 			leftover = 0

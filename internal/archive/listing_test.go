@@ -161,3 +161,56 @@ func TestListingTakesLittleMemory(t *testing.T) {
 		t.Errorf("a listing of 100,000 segments takes %d bytes", grown)
 	}
 }
+
+// TestListingFrom: what is before a segment is left out, and not gone through.
+func TestListingFrom(t *testing.T) {
+	mem := storagetest.NewMem()
+	a, _, _ := newArchive(t, mem)
+	for n := range uint64(40) {
+		mem.Set(a.segmentKey(name(1, n)), nil)
+		mem.Set(a.segmentKey(name(3, n+10)), nil)
+		for _, tli := range []segment.TimelineID{1, 2} {
+			mem.Set(a.chunkObject(Chunk{Name: name(tli, n), From: 0, To: 100}).Key(), nil)
+		}
+	}
+	mem.Set(a.historyKey(2), nil)
+	mem.Set(a.historyKey(3), nil)
+	store := &fromLister{Mem: mem}
+	a.store = store
+	l, err := a.ListingFrom(t.Context(), 35)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := l.Ranges(1); !slices.Equal(got, []Range{{35, 39}}) {
+		t.Errorf("timeline 1: %v", got)
+	}
+	if got := l.Ranges(3); !slices.Equal(got, []Range{{35, 49}}) {
+		t.Errorf("timeline 3: %v", got)
+	}
+	if got := l.Tails(2); len(got) != 5 || got[0] != name(2, 35) || len(l.Tails(1)) != 0 {
+		t.Errorf("tails %v and %v", got, l.Tails(1))
+	}
+	if !l.HasHistory(2) || !l.HasHistory(3) || l.Has(name(1, 34)) || !l.After(name(1, 34)) {
+		t.Errorf("%+v", l)
+	}
+	// Of each timeline at most one segment that is left out, and one chunk.
+	if want := 5 + 15 + 2 + 5 + 5 + 4; store.seen > want {
+		t.Errorf("%d keys were listed, %d are enough", store.seen, want)
+	}
+}
+
+// fromLister lists from the middle, and counts what it lists.
+type fromLister struct {
+	*storagetest.Mem
+	seen int
+}
+
+func (f *fromLister) ListFrom(ctx context.Context, prefix, from string, fn func(storage.Info) error) error {
+	return f.List(ctx, prefix, func(info storage.Info) error {
+		if info.Key < from {
+			return nil
+		}
+		f.seen++
+		return fn(info)
+	})
+}

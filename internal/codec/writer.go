@@ -152,24 +152,32 @@ func newZstd(w io.Writer, level int, contentSize int64) (io.WriteCloser, error) 
 	}
 	enc, ok := encoders[speed].Get().(*zstd.Encoder)
 	if !ok {
-		window := windowSize
-		if speed == zstd.SpeedBestCompression {
-			window = bestWindowSize
-		}
 		var err error
-		enc, err = zstd.NewWriter(nil,
-			zstd.WithEncoderLevel(speed),
-			zstd.WithWindowSize(window),
-			zstd.WithEncoderConcurrency(1),
-			zstd.WithEncoderCRC(true),
-			zstd.WithZeroFrames(true),
-		)
-		if err != nil {
-			return nil, fmt.Errorf("codec: zstd: %w", err)
+		if enc, err = newEncoder(speed, 1); err != nil {
+			return nil, err
 		}
 	}
 	enc.ResetContentSize(w, contentSize)
 	return &zstdWriter{enc: enc, speed: speed}, nil
+}
+
+// newEncoder makes an encoder that works on so many blocks at a time.
+func newEncoder(speed zstd.EncoderLevel, workers int) (*zstd.Encoder, error) {
+	window := windowSize
+	if speed == zstd.SpeedBestCompression {
+		window = bestWindowSize
+	}
+	enc, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(speed),
+		zstd.WithWindowSize(window),
+		zstd.WithEncoderConcurrency(workers),
+		zstd.WithEncoderCRC(true),
+		zstd.WithZeroFrames(true),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("codec: zstd: %w", err)
+	}
+	return enc, nil
 }
 
 func (z *zstdWriter) Write(p []byte) (int, error) { return z.enc.Write(p) }

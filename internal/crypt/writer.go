@@ -56,6 +56,14 @@ func (e *Encryption) NewWriter(dst io.WriterAt, size int64) (*Writer, error) {
 	return w, err
 }
 
+// NewStream begins an age file that nothing stands in the clear of: for a content
+// whose digest is not known when it begins, and a dst that is written from its start
+// to its end. The object is whole when the returned writer's Close has returned nil;
+// it does not close dst.
+func (e *Encryption) NewStream(dst io.Writer) (io.WriteCloser, error) {
+	return age.Encrypt(dst, e.recipients...)
+}
+
 // Write encrypts.
 func (w *Writer) Write(p []byte) (int, error) { return w.age.Write(p) }
 
