@@ -86,13 +86,15 @@ type closeness int
 const (
 	elsewhere closeness = iota // it is not on the way to the timeline
 	unsound                    // its own WAL is not there
+	absent                     // the target is not in its WAL, nor behind
 	early                      // the target is before its end
-	late                       // the target is not in the WAL behind it
+	late                       // the WAL behind it does not go as far as the target
 )
 
 // misses notes why a backup, older than those before, does not fit.
 func (c *chooser) misses(m miss) {
-	if m.close > c.miss.close || m.close == early && c.miss.close == early || c.miss.reason == "" {
+	again := m.close == c.miss.close && (m.close == early || m.close == absent)
+	if m.close > c.miss.close || again || c.miss.reason == "" {
 		c.miss = m
 	}
 }
@@ -105,14 +107,13 @@ func (c *chooser) try(ctx context.Context, b *backup.Backup) (*Plan, error) {
 		return nil, nil
 	}
 	c.tried = append(c.tried, l.timeline)
-	r := c.run(l, c.size.Number(b.StartLSN))
+	r, err := c.measured(ctx, c.run(l, c.size.Number(b.StartLSN)))
+	if err != nil {
+		return nil, err
+	}
 	if r.end < b.EndLSN {
 		c.misses(miss{unsound, fmt.Sprintf("base backup %s needs WAL from %s to %s: %s", b.ID, b.StartLSN, b.EndLSN, r.cause())})
 		return nil, nil
-	}
-	r, err := c.measured(ctx, r)
-	if err != nil {
-		return nil, err
 	}
 	p := &Plan{Backup: b, Target: c.target, Timeline: l.timeline, History: l.history, End: r.end}
 	m, err := c.reach(ctx, r, p)

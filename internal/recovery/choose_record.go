@@ -43,7 +43,7 @@ func (c *chooser) reachHit(ctx context.Context, r run, p *Plan, find finder) ([]
 	hits = slices.DeleteFunc(slices.Clone(hits), func(h hit) bool { return h.end > r.end })
 	switch {
 	case len(hits) == 0:
-		return nil, &miss{late, fmt.Sprintf("it is not in the WAL from %s on: %s", b.StartLSN, r.cause())}, nil
+		return nil, &miss{absent, fmt.Sprintf("it is not in the WAL from %s on: %s", b.StartLSN, r.cause())}, nil
 	case hits[0].at < b.EndLSN:
 		return nil, &miss{early, fmt.Sprintf("it is at %s, and base backup %s is consistent only from %s on", hits[0].at, b.ID, b.EndLSN)}, nil
 	}

@@ -79,12 +79,15 @@ func (s *Survey) commitsBehind(r run, at segment.LSN, t time.Time) (from segment
 	return min(from, unknown), last, false
 }
 
-// settledBy tells whether all transactions that ended in the WAL of a backup, before it
-// is consistent, ended at t or before: PostgreSQL would stop at others.
+// settledBy tells whether all transactions that ended before a backup is consistent, so
+// that they are in it, ended at t or before. It goes by the segments of the backup's own
+// WAL, or if none ended there by what is known of WAL before, or else by when the backup
+// began.
 func (s *Survey) settledBy(ctx context.Context, r run, b *backup.Backup, t time.Time) (bool, error) {
 	first, last := s.size.Number(b.StartLSN), s.size.Number(b.EndLSN-1)
 	doubt := b.EndLSN // what is from here on must be read
 	next := first
+	var known bool
 	for name, n := range s.notesOn(r.line, first, last) {
 		if name.Number != next {
 			doubt = min(doubt, s.size.Start(next))
@@ -92,7 +95,9 @@ func (s *Survey) settledBy(ctx context.Context, r run, b *backup.Backup, t time.
 		next = name.Number + 1
 		commit := n.latest()
 		switch {
-		case n.known && (commit.IsZero() || commit.Add(disorder).Before(t)):
+		case n.known && commit.IsZero():
+		case n.known && commit.Add(disorder).Before(t):
+			known = true
 		case n.known && commit.After(t) && name.Number > first && name.Number < last:
 			return false, nil
 		default:
@@ -103,9 +108,28 @@ func (s *Survey) settledBy(ctx context.Context, r run, b *backup.Backup, t time.
 		doubt = min(doubt, s.size.Start(next))
 	}
 	settled := true
-	err := s.scan(ctx, r, max(doubt, b.StartLSN), b.EndLSN, func(rec *segment.Record) bool {
+	err := s.scan(ctx, r, doubt, b.EndLSN, func(rec *segment.Record) bool {
+		known = known || ends(rec)
 		settled = !ends(rec) || !rec.Time().After(t)
 		return settled
 	})
+	if err == nil && settled && !known {
+		settled = !s.before(r.line, first, b).After(t)
+	}
 	return settled, err
+}
+
+// before is the time of the last commit that is known of WAL in front of a backup whose
+// own has none, or when the backup began if none is.
+func (s *Survey) before(l *line, number uint64, b *backup.Backup) time.Time {
+	at := b.Started
+	if number == 0 {
+		return at
+	}
+	for _, n := range s.notesOn(l, 0, number-1) {
+		if commit := n.latest(); !commit.IsZero() {
+			at = commit
+		}
+	}
+	return at
 }

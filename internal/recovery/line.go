@@ -94,11 +94,15 @@ func (s *Survey) run(l *line, from uint64) run {
 		next = span.Last + 1
 	}
 	r.end = s.size.Start(next)
-	r.edge = s.edge(l, next)
-	if r.edge != nil {
-		r.end = r.edge.end
+	e := s.edge(l, next)
+	if e == nil {
+		r.why = s.hole(l, next, r.end)
+		return r
 	}
-	r.why = s.hole(l, next, r.end)
+	// A segment of which something is missing is not delivered at all.
+	if r.why = s.hole(l, next, e.end); r.why == "" {
+		r.edge, r.end = e, e.end
+	}
 	return r
 }
 
