@@ -36,7 +36,7 @@ test: check need-test ## check the code and run all tests (PostgreSQL 15 and 18)
 	$(GO) test -race -timeout $(TIMEOUT) ./...
 
 test-long: check need-test ## the same tests, in their long form: an hour and more
-	@$(NEED) patroni
+	@$(NEED) patroni pgclient18
 	WALRECV_TEST_LONG=1 $(GO) test -timeout 3h ./...
 
 test-matrix: ## all tests against every PostgreSQL major: make test-matrix MAJORS="13 17"

@@ -82,7 +82,8 @@ func (u *unpacking) end(in *input) error {
 
 // entry makes what one entry of a tar is.
 func (u *unpacking) entry(h *tar.Header, content io.Reader, in *input) error {
-	name := strings.TrimSuffix(h.Name, "/")
+	// Servers write "./pg_wal/archive_status/", and all other names without the dot.
+	name := strings.TrimPrefix(strings.TrimSuffix(h.Name, "/"), "./")
 	if !manifest.ValidPath(name) {
 		return u.damaged("%q is not the name of a file below a directory", h.Name)
 	}

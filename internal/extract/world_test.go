@@ -110,7 +110,7 @@ func newWorld(t testing.TB) *world {
 			{name: "backup_label", content: "START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\n"},
 			{name: "tablespace_map", content: fmt.Sprintf("16384 %s\n16385 %s\n", spaceA, spaceB)},
 			{name: "pg_wal/"},
-			{name: "pg_wal/archive_status/"},
+			{name: "./pg_wal/archive_status/"},
 			{name: "global/"},
 			{name: "base/"},
 			{name: "base/1/"},
@@ -322,7 +322,7 @@ func (w *world) wanted(group bool) map[string]string {
 		switch {
 		case e == cut:
 		case strings.HasSuffix(e.name, "/"):
-			want[strings.TrimSuffix(e.name, "/")] = dir
+			want[filepath.Clean(e.name)] = dir
 		default:
 			want[e.name] = file + e.content
 		}
