@@ -99,7 +99,7 @@ func (w *world) streamingReceiver(ctx context.Context) (by receiver.Walsender, k
 	}
 	list, err := receiver.Walsenders(ctx, w.sql, w.conn.PID())
 	for _, one := range list {
-		if one.Application == w.o.Conn.AppName() {
+		if one.Application == w.o.Conn.AppName() && one.State != "backup" { // which has the name if it stands in the connection string
 			return one, true
 		}
 	}

@@ -33,6 +33,7 @@ type rig struct {
 	walStatus string        // of the slot
 	safeSize  string        // of the slot; "": no limit
 	user      string        // pid of who has the slot; "": nobody
+	state     string        // of the walsender that is seen without a slot
 	skew      time.Duration // of the server's clock
 	emit      func() string // what writes WAL; nil: it may not
 	sql       bool
@@ -42,7 +43,7 @@ type rig struct {
 
 func newRig(t *testing.T, c fakepg.Config) *rig {
 	t.Helper()
-	r := &rig{t: t, store: &store{Mem: storagetest.NewMem()}, walStatus: "reserved", user: "4711", sql: true}
+	r := &rig{t: t, store: &store{Mem: storagetest.NewMem()}, walStatus: "reserved", user: "4711", state: "streaming", sql: true}
 	c.SystemID = system
 	c.Begin, c.End = 3*mib, 5*mib+1000
 	if c.Slots == nil {
@@ -107,7 +108,7 @@ func (r *rig) answer(c *fakepg.Conn, command string) (bool, error) {
 		}
 		return row(values...)
 	case strings.Contains(command, "pg_stat_replication"):
-		return row(r.user, "walrecv", "192.0.2.7", "streaming", "0/500000", "1766000000.25")
+		return row(r.user, "walrecv", "192.0.2.7", r.state, "0/500000", "1766000000.25")
 	case strings.Contains(command, "clock_timestamp"):
 		return row(fmt.Sprintf("%f", float64(time.Now().Add(r.skew).UnixMicro())/1e6))
 	case strings.Contains(command, "pg_logical_emit_message") && r.emit != nil:
@@ -391,6 +392,7 @@ func TestArrival(t *testing.T) {
 		}, check.OK, "reached"},
 		{"nobody streams", func(r *rig) { r.user = "" }, check.Error, "no receiver streams from this server through the slot s"},
 		{"without a slot", func(r *rig) { r.o.Slot = ""; r.segment(4); r.segment(5); r.chunk(6, 0, 500) }, check.OK, "reached"},
+		{"only a base backup", func(r *rig) { r.o.Slot, r.state = "", "backup" }, check.Error, "no receiver streams from this server"},
 		{"not to be asked", func(r *rig) { r.sql = false; r.segment(4); r.chunk(5, 0, 999) }, check.Error, "the receiver that streams is not known"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
