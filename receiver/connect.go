@@ -190,7 +190,7 @@ func (c *ConnConfig) checkRole(ctx context.Context, conn *pgconn.PgConn, h host,
 	if err == nil && ok {
 		return conn, nil
 	}
-	hangUp(conn)
+	HangUp(conn)
 	if err != nil {
 		return nil, &ConnectError{Class: Classify(err), Host: h.String(), Line: "the server's role cannot be found out: " + err.Error(), Err: err}
 	}
@@ -201,8 +201,8 @@ func (c *ConnConfig) checkRole(ctx context.Context, conn *pgconn.PgConn, h host,
 	return nil, &ConnectError{Class: ClassRetry, Host: h.String(), Err: errRole, Line: line}
 }
 
-// hangUp says goodbye, without waiting long for a server that does not listen.
-func hangUp(conn *pgconn.PgConn) {
+// HangUp says goodbye, without waiting long for a server that does not listen.
+func HangUp(conn *pgconn.PgConn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx) // nothing depends on a connection that is given up

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -284,7 +285,11 @@ func (a *attempt) lookup(ctx context.Context, name string) ([]string, error) {
 }
 
 func (a *attempt) notice(_ *pgconn.PgConn, n *pgconn.Notice) {
-	a.c.log.Info("the server says: "+n.Message, "severity", n.SeverityUnlocalized, "sqlstate", n.Code)
+	level := slog.LevelInfo
+	if n.SeverityUnlocalized == "WARNING" { // as about the damaged pages in a base backup
+		level = slog.LevelWarn
+	}
+	a.c.log.Log(context.Background(), level, "the server says: "+n.Message, "severity", n.SeverityUnlocalized, "sqlstate", n.Code)
 }
 
 // closeOnFatal is pgconn's own rule, by the severity that is not translated.

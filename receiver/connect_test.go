@@ -69,7 +69,7 @@ func connectTo(t *testing.T, c *ConnConfig) (*pgconn.PgConn, *ConnectError) {
 	conn, err := Connect(ctx, c)
 	if err == nil {
 		t.Cleanup(func() {
-			hangUp(conn)
+			HangUp(conn)
 			<-conn.CleanupDone()
 		})
 		return conn, nil

@@ -167,7 +167,7 @@ func (c *ConnConfig) readSlotBySQL(ctx context.Context, replication *pgconn.PgCo
 		c.log.Debug("the replication slot's state is not known: no ordinary connection", "slot", name, "error", err)
 		return Slot{}, nil
 	}
-	defer hangUp(conn)
+	defer HangUp(conn)
 	s, err := ReadSlotState(ctx, conn, name)
 	if err != nil && !errors.Is(err, ErrSlotMissing) && !errors.Is(err, ErrSlotLogical) {
 		c.log.Debug("the replication slot's state is not known", "slot", name, "error", err)

@@ -72,11 +72,11 @@ func (s *session) slotUser(ctx context.Context) (ask slotUser, poll time.Duratio
 	}
 	if _, err := ask(ctx); err != nil && !errors.Is(err, ErrSlotMissing) {
 		s.r.log.Debug("the ordinary connection does not tell of the replication slot", "error", err)
-		hangUp(conn)
+		HangUp(conn)
 		return s.slotUserByStart(), slotPollWalsender, func() {}
 	}
 	closeConn(s.conn)
-	return ask, slotPoll, func() { hangUp(conn) }
+	return ask, slotPoll, func() { HangUp(conn) }
 }
 
 // slotUserByStart asks by trying to stream a timeline that cannot be: a walsender
