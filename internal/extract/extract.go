@@ -31,7 +31,8 @@ type Options struct {
 	Dir string
 
 	// Mapping says of tablespaces, by the absolute paths that they had, where they
-	// go; the others go where they were. Each is a directory like Dir.
+	// go; the others go where they were. Each is a directory like Dir. Those of
+	// allow_in_place_tablespaces are part of Dir, mapped or not.
 	Mapping map[string]string
 
 	// Owner gets all files and directories; nil: they belong to who makes them.
@@ -104,7 +105,7 @@ func (x *extraction) run(ctx context.Context) (result Result, err error) {
 		return result, err
 	}
 	for _, step := range []func(context.Context) error{
-		x.readManifest, x.unpackAll, x.complete, x.link, x.syncAll, x.rereadAll, x.prepare, x.publish,
+		x.readManifest, x.unpackAll, x.complete, x.link, x.syncAll, x.rereadAll, x.settleAll, x.prepare, x.publish,
 	} {
 		if err := ctx.Err(); err != nil {
 			return result, context.Cause(ctx)

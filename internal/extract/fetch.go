@@ -85,7 +85,7 @@ func (x *extraction) lost(o archive.Stored, err error) error {
 	case errors.Is(err, archive.ErrEncrypted):
 		return fmt.Errorf("base backup %s: %w", x.backup.ID, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return x.damaged("its object %s is missing", o.File)
+		return x.damaged("its object %s is missing: %w", o.File, err)
 	}
 	return x.damaged("%w", err)
 }

@@ -201,8 +201,9 @@ func (x *extraction) walNames() []string {
 	return names
 }
 
-// publish makes the directory one that a server starts on.
-func (x *extraction) publish(context.Context) error {
+// settleAll gives the directories themselves what they have to have, and makes their
+// names durable.
+func (x *extraction) settleAll(context.Context) error {
 	data := x.spaces[0]
 	if data.mode&groupRead != 0 {
 		if err := data.root.Chmod(manifestFile, fileMode|groupRead); err != nil {
@@ -213,6 +214,15 @@ func (x *extraction) publish(context.Context) error {
 		if err := errors.Join(s.settle(), s.sync("."), s.syncAbove()); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// publish makes the directory one that a server starts on.
+func (x *extraction) publish(context.Context) error {
+	data := x.spaces[0]
+	if err := data.sync("."); err != nil { // the caller's files have got an owner
+		return err
 	}
 	f, err := data.create(controlFile, x.controls)
 	if err != nil {

@@ -90,7 +90,7 @@ func TestInPlace(t *testing.T) {
 	w := newWorld(t)
 	w.backup.Tablespaces[0].Location = "pg_tblspc/16384"
 	w.tars[0][1].content = fmt.Sprintf("16385 %s\n", w.backup.Tablespaces[1].Location)
-	if _, err := w.run(Options{Reread: true}); err != nil {
+	if _, err := w.run(Options{Reread: true, Mapping: map[string]string{"pg_tblspc/16384": "/x"}}); err != nil {
 		t.Fatal(err)
 	}
 	want := w.wanted(false)

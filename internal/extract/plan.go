@@ -25,9 +25,11 @@ func (x *extraction) plan() error {
 		}
 		s := &space{tablespace: t, oid: t.OID, prefix: fmt.Sprintf("%s/%d/", linkDir, t.OID), owner: x.options.Owner}
 		place := t.Location
-		if to, mapped := x.options.Mapping[filepath.Clean(place)]; mapped && filepath.IsAbs(place) {
+		if to, mapped := x.options.Mapping[filepath.Clean(place)]; mapped {
 			used[filepath.Clean(place)] = true
-			place = to
+			if filepath.IsAbs(place) {
+				place = to
+			}
 		}
 		switch {
 		case filepath.IsAbs(place):
