@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -59,7 +60,7 @@ func (a *app) runStatus(ctx context.Context, c statusConfig) error {
 	if err != nil {
 		return unreadable(err)
 	}
-	report, err := status.Gather(ctx, arch, c.archive.location.String(), archive.Pause)
+	report, err := status.Gather(ctx, arch, c.archive.location.String(), time.Now(), archive.Pause)
 	if err != nil {
 		return err
 	}

@@ -97,6 +97,15 @@ func lookFor(ctx context.Context, a *archive.Archive, entries []Entry, pause fun
 	}
 }
 
+// NewLine describes a base backup, and what has become of its WAL by a look at the
+// archive.
+func NewLine(e *Entry, look archive.Look, size segment.Size) Line {
+	if e.Backup == nil {
+		return line(e, WAL{})
+	}
+	return line(e, e.Backup.Needed().In(look, size))
+}
+
 func line(e *Entry, wal WAL) Line {
 	l := Line{
 		ID: e.ID, State: e.State, Label: e.Label, From: e.From, Major: e.Major,

@@ -75,7 +75,7 @@ var house = map[string]may{
 		theirs: []string{"github.com/prometheus/client_golang"},
 	},
 	"internal/recovery": {ours: []string{"internal/archive", "internal/backup", "internal/units", "segment"}},
-	"internal/status":   {ours: []string{"internal/archive", "segment"}},
+	"internal/status":   {ours: []string{"internal/archive", "internal/backup", "internal/recovery", "segment"}},
 	"internal/extract": {
 		ours:   []string{"internal/archive", "internal/backup", "internal/manifest", "internal/vfs", "segment"},
 		theirs: []string{"github.com/cenkalti/backoff/v5", "golang.org/x/sync"},

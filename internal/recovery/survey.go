@@ -135,6 +135,13 @@ func (s *Survey) Segment(info archive.SegmentInfo, err error) error {
 	return nil
 }
 
+// Lose takes a segment for one that cannot be read, for callers that go on without an
+// answer about it.
+func (s *Survey) Lose(name segment.Name, err error) {
+	s.broken[name] = err.Error()
+	s.notes[name.Timeline] = append(s.notes[name.Timeline], note{number: name.Number})
+}
+
 // learn takes the summary of a segment.
 func (s *Survey) learn(n *note, info archive.SegmentInfo) {
 	for _, m := range s.marks[info.Name] {

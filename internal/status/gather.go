@@ -8,15 +8,19 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/backup"
+	"github.com/walrecv/walrecv/internal/recovery"
 	"github.com/walrecv/walrecv/segment"
 )
 
-// Gather reads what the archive holds. where says to people where it is, pause
-// waits between two looks ([archive.Pause]). What is damaged in the archive is a
+// Gather reads what the archive holds. where says to people where it is, now tells
+// base backups that run from abandoned ones, pause waits between two looks
+// ([archive.Pause]). What is damaged in the archive is a
 // part of the report; an error means that the archive could not be read.
-func Gather(ctx context.Context, a *archive.Archive, where string, pause func(context.Context) error) (*Report, error) {
+func Gather(ctx context.Context, a *archive.Archive, where string, now time.Time, pause func(context.Context) error) (*Report, error) {
 	id := a.Identity()
 	g := &gatherer{
 		size: id.SegmentSize,
@@ -25,6 +29,8 @@ func Gather(ctx context.Context, a *archive.Archive, where string, pause func(co
 			SystemID:      strconv.FormatUint(id.SystemID, 10),
 			Major:         id.Major,
 			SegmentSize:   int64(id.SegmentSize),
+			Recoverable:   []Recoverable{},
+			Backups:       []backup.Line{},
 			Timelines:     []Timeline{},
 			Gaps:          []Gap{},
 			Marks:         []Mark{},
@@ -35,6 +41,11 @@ func Gather(ctx context.Context, a *archive.Archive, where string, pause func(co
 		broken: map[segment.Name]bool{},
 		points: map[segment.Position]bool{},
 	}
+	// Before the WAL, so that no backup seems to lack what came after a look.
+	entries, err := backup.List(ctx, a, now)
+	if err != nil {
+		return nil, err
+	}
 	seen, err := archive.Settle(ctx, func(ctx context.Context) (archive.Look, error) { return g.look(ctx, a) }, pause)
 	if err != nil {
 		return nil, err
@@ -44,6 +55,7 @@ func Gather(ctx context.Context, a *archive.Archive, where string, pause func(co
 	}
 	l := seen.Listing
 	g.chain, g.listing = seen.Chain, l
+	g.survey = recovery.NewSurvey(a, seen, g.marked)
 	g.follow()
 	for i := range g.chain.Branches {
 		g.timeline(&g.chain.Branches[i], l)
@@ -60,6 +72,7 @@ func Gather(ctx context.Context, a *archive.Archive, where string, pause func(co
 		return nil, g.firstSilent
 	}
 	g.finish()
+	g.backups(entries)
 	return g.report, nil
 }
 
@@ -70,6 +83,7 @@ type gatherer struct {
 	chain  *archive.Chain
 
 	listing *archive.Listing
+	survey  *recovery.Survey
 
 	gapsDamage, marksDamage error // gaps and marks that cannot be read
 
@@ -158,6 +172,9 @@ func (g *gatherer) rangeOf(t segment.TimelineID, r archive.Range) Range {
 
 // segment adds what is known of a complete segment.
 func (g *gatherer) segment(info archive.SegmentInfo, err error) error {
+	if unknown := g.survey.Segment(info, err); unknown != nil {
+		g.survey.Lose(info.Name, unknown)
+	}
 	t := g.timelineOf(info.Name.Timeline)
 	s := &info.Summary
 	t.Segments.Total++

@@ -18,7 +18,7 @@ func (w *world) changing(changes ...func()) *status.Report {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	r, err := status.Gather(w.t.Context(), a, "/srv/wal", func(context.Context) error {
+	r, err := status.Gather(w.t.Context(), a, "/srv/wal", worldNow, func(context.Context) error {
 		if len(changes) > 0 {
 			changes[0]()
 			changes = changes[1:]

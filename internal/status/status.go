@@ -6,6 +6,7 @@ package status
 import (
 	"time"
 
+	"github.com/walrecv/walrecv/internal/backup"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -18,6 +19,8 @@ type Report struct {
 	SegmentSize   int64          `json:"wal_segment_size"`  // bytes
 	Timeline      uint32         `json:"timeline,omitzero"` // the newest one
 	Window        *Window        `json:"window,omitempty"`
+	Recoverable   []Recoverable  `json:"recoverable"` // by timeline, then by position
+	Backups       []backup.Line  `json:"backups"`     // oldest first
 	Segments      Counts         `json:"segment_counts"`
 	Timelines     []Timeline     `json:"timelines"`
 	Gaps          []Gap          `json:"gaps"`

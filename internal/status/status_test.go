@@ -312,7 +312,7 @@ func TestStoreIsDown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r, err := status.Gather(t.Context(), a, "", noPause); !errors.Is(err, errDown) {
+		if r, err := status.Gather(t.Context(), a, "", worldNow, noPause); !errors.Is(err, errDown) {
 			t.Errorf("%s: %+v, %v", what, r, err)
 		}
 	}

@@ -22,6 +22,8 @@ func (r *Report) Text(w io.Writer) error {
 	t.ranges(r)
 	t.gaps(r)
 	t.marks(r)
+	t.windows(r)
+	t.backups(r)
 	t.restorePoints(r)
 	t.problems(r)
 	if err := t.tabs.Flush(); t.err == nil {
@@ -89,11 +91,10 @@ func (t *texter) head(r *Report) {
 	if r.Timeline != 0 {
 		t.line("timeline", r.Timeline)
 	}
+	t.recoverable(r)
 	if r.Window == nil {
-		t.line("recoverable", "nothing yet")
 		return
 	}
-	t.line("recoverable", fmt.Sprintf("%s to %s, with a base backup from between", r.Window.Start, r.Window.End))
 	if !r.Window.FirstCommit.IsZero() {
 		t.line("commits", fmt.Sprintf("%s to %s", cell(r.Window.FirstCommit), cell(r.Window.LastCommit)))
 	}

@@ -172,6 +172,9 @@ func (w *world) report() *status.Report {
 	return gather(w.t, w.store)
 }
 
+// worldNow is when the archive is looked at.
+var worldNow = worldTime(1000)
+
 // noPause is between two looks at an archive that does not change.
 func noPause(context.Context) error { return nil }
 
@@ -181,7 +184,7 @@ func gather(t testing.TB, store storage.Store) *status.Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := status.Gather(t.Context(), a, "/srv/wal", noPause)
+	r, err := status.Gather(t.Context(), a, "/srv/wal", worldNow, noPause)
 	if err != nil {
 		t.Fatal(err)
 	}
