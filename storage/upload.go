@@ -24,7 +24,8 @@ type Creator interface {
 // somebody sweeps it up.
 type Upload interface {
 	// Write takes the next bytes; p is the caller's again when it returns. An error
-	// is final, and may be that of an earlier Write: what remains is Abort.
+	// is final, and may be that of an earlier Write: what remains is Abort. It can be
+	// fs.ErrExist, as that of a Create.
 	io.Writer
 
 	// Commit makes the object whole and durable under its key. What it returns means

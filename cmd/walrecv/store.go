@@ -24,7 +24,7 @@ func openStore(ctx context.Context, location storage.Location, environ []string,
 		return local.New(vfs.OS(), location.Path, local.Private), nil
 	}
 	store, err := s3.New(ctx, location.S3, s3.Options{
-		Environ: environ, Connections: o.connections, Unsafe: o.unsafe, Classed: classed,
+		Environ: environ, Connections: o.connections, Unsafe: o.unsafe, Classed: classed, Ours: uploaded,
 	})
 	if err != nil {
 		return nil, usageError("%w", err)
@@ -50,6 +50,13 @@ func classed(key string) bool {
 		return o.File != archive.BackupStart && o.File != archive.BackupEnd
 	}
 	return false
+}
+
+// uploaded tells which objects are written without their size being known: what
+// crashed writers leave of others in the bucket is not ours to remove.
+func uploaded(key string) bool {
+	o, err := archive.ParseKey(key)
+	return err == nil && o.Kind == archive.KindBaseBackup
 }
 
 // sweeper is a store in which crashed writers leave something behind.

@@ -87,7 +87,7 @@ var house = map[string]may{
 	"storage/local":     {ours: []string{"internal/vfs", "storage"}},
 	"storage/s3": {
 		ours:   []string{"storage"},
-		theirs: []string{"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"},
+		theirs: []string{"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", "golang.org/x/sync"},
 	},
 	"internal/codec": {theirs: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4/v4"}},
 	"internal/crypt": {theirs: []string{"filippo.io/age"}},

@@ -104,7 +104,8 @@ func (p *Proxy) IgnoreConditions(ignore bool) {
 }
 
 // Counts is the number of requests by operation: PutObject, GetObject,
-// HeadObject, DeleteObject, ListObjects, and Other.
+// HeadObject, DeleteObject, ListObjects, those of multipart uploads (CreateUpload,
+// UploadPart, CompleteUpload, AbortUpload, ListUploads), and Other.
 func (p *Proxy) Counts() map[string]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -147,9 +148,12 @@ func (p *Proxy) plan(r *http.Request) plan {
 }
 
 func operation(r *http.Request) string {
+	query := r.URL.Query()
 	switch {
-	case r.URL.Query().Get("list-type") == "2":
+	case query.Get("list-type") == "2":
 		return "ListObjects"
+	case query.Has("uploads") || query.Has("uploadId"):
+		return uploadOperation(r.Method, query.Has("uploads"))
 	case r.Method == http.MethodPut:
 		return "PutObject"
 	case r.Method == http.MethodGet:
@@ -158,6 +162,24 @@ func operation(r *http.Request) string {
 		return "HeadObject"
 	case r.Method == http.MethodDelete:
 		return "DeleteObject"
+	}
+	return "Other"
+}
+
+// uploadOperation is that of a request for multipart uploads: for all of them, or for
+// the one that it names.
+func uploadOperation(method string, all bool) string {
+	switch {
+	case all && method == http.MethodPost:
+		return "CreateUpload"
+	case all && method == http.MethodGet:
+		return "ListUploads"
+	case method == http.MethodPut:
+		return "UploadPart"
+	case method == http.MethodPost:
+		return "CompleteUpload"
+	case method == http.MethodDelete:
+		return "AbortUpload"
 	}
 	return "Other"
 }
@@ -201,7 +223,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // forward hands a request on as it is signed: for the host that the client knows.
 func (p *Proxy) forward(r *http.Request, ignore bool) (*http.Response, error) {
 	body := r.Body
-	if ignore || r.ContentLength <= 0 {
+	switch {
+	case r.ContentLength == 0:
+		body = http.NoBody
+	case ignore || r.ContentLength < 0:
 		all, err := io.ReadAll(r.Body)
 		if err != nil {
 			return nil, err

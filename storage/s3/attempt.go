@@ -34,6 +34,7 @@ func addDeadlines(t times) func(*middleware.Stack) error {
 			if req, ok := in.Request.(*smithyhttp.Request); ok && req.ContentLength > 0 {
 				after += time.Duration(req.ContentLength/t.rate) * time.Second
 			}
+			tried(ctx, awsmiddleware.GetOperationName(ctx))
 			hung := &hungError{after}
 			one, cancel := context.WithCancelCause(ctx)
 			w := watch(after, sentOf(in), func() { cancel(hung) })

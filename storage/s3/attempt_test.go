@@ -69,7 +69,7 @@ func TestSlowLine(t *testing.T) {
 			body, key := &content{r: r, size: 100_000}, "key"
 			in := &s3.PutObjectInput{Bucket: &loc.S3.Bucket, Key: &key, Body: body, ContentLength: &body.size}
 			line := c.line
-			_, err = store.client.PutObject(t.Context(), in, store.checksum(in, make([]byte, 32)), func(o *s3.Options) { o.HTTPClient = &line })
+			_, err = store.client.PutObject(t.Context(), in, store.header(make([]byte, 32)).option, func(o *s3.Options) { o.HTTPClient = &line })
 			var hung *hungError
 			if got := errors.As(err, &hung); got != c.hung || !c.hung && err != nil || line.tries != c.tries {
 				t.Errorf("%+v: %d tries, %v", c.line, line.tries, err)

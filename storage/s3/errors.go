@@ -20,12 +20,17 @@ import (
 // nothing else: a token file that is missing, say, is fs.ErrNotExist somewhere in
 // the error of the SDK, which would look like the answer of a store.
 type failure struct {
-	text string
-	is   error // nil: unknown
+	text   string
+	is     error // nil: unknown
+	passes bool  // by itself, perhaps
 }
 
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.is }
+
+// errNoUpload says that a multipart upload is not there: it never was, it was
+// completed, or somebody has aborted it.
+var errNoUpload = errors.New("the upload is not there any more")
 
 func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
@@ -54,7 +59,7 @@ func (s *Store) failed(ctx context.Context, what string, err error) error {
 	case errors.As(err, &page):
 		return s.notS3(what, page.Error())
 	case errors.As(err, &hung):
-		return &failure{text: fmt.Sprintf("%s: %s: %s", what, s.where, hung)}
+		return &failure{text: fmt.Sprintf("%s: %s: %s", what, s.where, hung), passes: true}
 	case errors.As(err, &answer):
 		return s.refused(what, answer, replyOf(err))
 	case errors.As(err, &garbled):
@@ -62,9 +67,9 @@ func (s *Store) failed(ctx context.Context, what string, err error) error {
 	}
 	var request *url.Error
 	if errors.As(err, &request) {
-		return &failure{text: fmt.Sprintf("%s: no answer from %s: %s", what, s.where, connection(request.Err))}
+		return &failure{text: fmt.Sprintf("%s: no answer from %s: %s", what, s.where, connection(request.Err)), passes: true}
 	}
-	return &failure{text: fmt.Sprintf("%s: %s: %s", what, s.where, reason(err))}
+	return &failure{text: fmt.Sprintf("%s: %s: %s", what, s.where, reason(err)), passes: true}
 }
 
 // connection says why a connection is of no use.
@@ -81,14 +86,15 @@ func connection(err error) string {
 
 // notS3 is the error of an answer that no store of objects gives.
 func (s *Store) notS3(what, got string) error {
-	return &failure{fmt.Sprintf("%s: what answers for %s does not speak S3: %s; is the endpoint right?", what, s.where, got), storage.ErrSetup}
+	return &failure{text: fmt.Sprintf("%s: what answers for %s does not speak S3: %s; is the endpoint right?", what, s.where, got), is: storage.ErrSetup}
 }
 
 // refused says what an error answer means.
 func (s *Store) refused(what string, answer smithy.APIError, r reply) error {
 	status := r.status
 	said := func(is error, format string, args ...any) error {
-		return &failure{fmt.Sprintf("%s: %s (%s)", what, fmt.Sprintf(format, args...), inBrief(answer, status)), is}
+		text := fmt.Sprintf("%s: %s (%s)", what, fmt.Sprintf(format, args...), inBrief(answer, status))
+		return &failure{text: text, is: is, passes: is == nil && passing(answer, status)}
 	}
 	op, key, _ := strings.Cut(what, " ")
 	switch answer.ErrorCode() {
@@ -97,6 +103,8 @@ func (s *Store) refused(what string, answer smithy.APIError, r reply) error {
 			return s.notS3(what, inBrief(answer, status))
 		}
 		return &fs.PathError{Op: op, Path: key, Err: fs.ErrNotExist}
+	case "NoSuchUpload":
+		return said(errNoUpload, "%s: %v", s.where, errNoUpload)
 	case "NoSuchBucket":
 		return said(storage.ErrNoRoot, "the %s does not exist", s.where)
 	case "PreconditionFailed":
@@ -127,6 +135,16 @@ func (s *Store) refused(what string, answer smithy.APIError, r reply) error {
 func noConditions(answer smithy.APIError, status int) bool {
 	return status == http.StatusNotImplemented || answer.ErrorCode() == "NotImplemented" ||
 		status == http.StatusBadRequest && strings.Contains(strings.ToLower(answer.ErrorMessage()), "if-none-match")
+}
+
+// passing tells whether a request that was refused may be taken later, as it is.
+func passing(answer smithy.APIError, status int) bool {
+	switch answer.ErrorCode() {
+	case "BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch", // damaged on its way
+		"RequestTimeout", "SlowDown", "Throttling", "ConditionalRequestConflict", "OperationAborted":
+		return true
+	}
+	return status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests
 }
 
 // hint says where a bucket is.

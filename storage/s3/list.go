@@ -46,7 +46,7 @@ func (s *Store) list(ctx context.Context, prefix, from string, fn func(storage.I
 				return s.notS3(what, "a listing that is not in order")
 			}
 			last = key
-			if err := fn(storage.Info{Key: key, Size: *o.Size}); err != nil {
+			if err := fn(storage.Info{Key: key, Size: *o.Size, Modified: modified(o.LastModified)}); err != nil {
 				return err
 			}
 		}

@@ -2,16 +2,10 @@ package s3
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
-	"hash/crc32"
-	"hash/crc64"
 	"io"
-	"io/fs"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -30,13 +24,16 @@ func (s *Store) Put(ctx context.Context, key string, src storage.Source) error {
 	if s.options.Unsafe {
 		// Of two writers at once both may come past this: that is the danger
 		// that was accepted.
-		if _, err := s.Stat(ctx, key); !errors.Is(err, fs.ErrNotExist) {
-			if err == nil {
-				err = &fs.PathError{Op: "put", Path: key, Err: fs.ErrExist}
-			}
+		if err := s.free(ctx, key); err != nil {
 			return err
 		}
 	}
+	return s.putFree(ctx, key, src)
+}
+
+// putFree puts an object under a key that may be free.
+func (s *Store) putFree(ctx context.Context, key string, src storage.Source) error {
+	what := "put " + key
 	r, err := src.Open()
 	if err != nil {
 		return storage.Unknown("open the source", err)
@@ -52,14 +49,12 @@ func (s *Store) Put(ctx context.Context, key string, src storage.Source) error {
 
 func (s *Store) put(ctx context.Context, what, key string, content *content, sum []byte) error {
 	in := &s3.PutObjectInput{Bucket: &s.loc.Bucket, Key: s.key(key), Body: content, ContentLength: &content.size}
-	if !s.noConditions.Load() {
-		in.IfNoneMatch = star()
-	}
-	s.encrypt(in)
-	if s.loc.StorageClass != "" && s.options.Classed != nil && s.options.Classed(key) {
-		in.StorageClass = types.StorageClass(s.loc.StorageClass)
-	}
-	out, err := s.client.PutObject(ctx, in, s.checksum(in, sum))
+	in.IfNoneMatch = s.condition()
+	in.ServerSideEncryption, in.SSEKMSKeyId = s.encryption()
+	in.StorageClass = s.class(key)
+	h := s.header(sum)
+	in.ChecksumSHA256, in.ChecksumCRC32C, in.ChecksumCRC64NVME = h.sha256, h.crc32c, h.crc64nvme
+	out, err := s.client.PutObject(ctx, in, h.option)
 	if content.err != nil {
 		return fmt.Errorf("%s: %w", what, storage.Unknown("read the source", content.err))
 	}
@@ -67,8 +62,7 @@ func (s *Store) put(ctx context.Context, what, key string, content *content, sum
 		return s.notS3(what, "an answer without an ETag")
 	}
 	failure := s.failed(ctx, what, err)
-	if s.options.Unsafe && in.IfNoneMatch != nil && errors.Is(failure, storage.ErrUnsafe) {
-		s.noConditions.Store(true)
+	if s.givesUp(in.IfNoneMatch, failure) {
 		if _, err := content.Seek(0, io.SeekStart); err != nil {
 			return fmt.Errorf("%s: %w", what, storage.Unknown("read the source", err))
 		}
@@ -77,62 +71,39 @@ func (s *Store) put(ctx context.Context, what, key string, content *content, sum
 	return failure
 }
 
-func star() *string {
+// condition is what keeps an object from being overwritten; nil where the store
+// refuses it and that was accepted.
+func (s *Store) condition() *string {
+	if s.noConditions.Load() {
+		return nil
+	}
 	any := "*"
 	return &any
 }
 
-func (s *Store) encrypt(in *s3.PutObjectInput) {
-	if s.loc.SSE != "" {
-		in.ServerSideEncryption = types.ServerSideEncryption(s.loc.SSE)
+// givesUp tells whether a request is to be made again without its condition.
+func (s *Store) givesUp(condition *string, failure error) bool {
+	if !s.options.Unsafe || condition == nil || !errors.Is(failure, storage.ErrUnsafe) {
+		return false
 	}
-	if s.loc.KMSKeyID != "" {
-		in.SSEKMSKeyId = &s.loc.KMSKeyID
-	}
+	s.noConditions.Store(true)
+	return true
 }
 
-// The kinds of digest, as storage.S3Checksums lists them.
-const (
-	sumSHA256    = "sha256"
-	sumCRC32C    = "crc32c"
-	sumCRC64NVME = "crc64nvme"
-	sumNone      = "none"
-)
-
-var (
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	nvme       = crc64.MakeTable(0x9a6c9329ac4bc9b5)
-)
-
-// newHash is what makes the digest; nil for none.
-func (s *Store) newHash() hash.Hash {
-	switch s.loc.Checksum {
-	case sumCRC32C:
-		return crc32.New(castagnoli)
-	case sumCRC64NVME:
-		return crc64.New(nvme)
-	case sumNone:
-		return nil
+// class is the storage class of an object.
+func (s *Store) class(key string) types.StorageClass {
+	if s.loc.StorageClass == "" || s.options.Classed == nil || !s.options.Classed(key) {
+		return ""
 	}
-	return sha256.New()
+	return types.StorageClass(s.loc.StorageClass)
 }
 
-// checksum adds the digest as a header, without which a bucket with object lock
-// takes nothing. The SDK's own would come after the content, in a framing that not
-// every store knows.
-func (s *Store) checksum(in *s3.PutObjectInput, sum []byte) func(*s3.Options) {
-	text := base64.StdEncoding.EncodeToString(sum)
-	switch s.loc.Checksum {
-	case sumCRC32C:
-		in.ChecksumCRC32C = &text
-	case sumCRC64NVME:
-		in.ChecksumCRC64NVME = &text
-	case sumNone:
-	default:
-		in.ChecksumSHA256 = &text
-		return s3.WithAPIOptions(addPayloadHash(hex.EncodeToString(sum)))
+// encryption is what the store is asked to encrypt with.
+func (s *Store) encryption() (types.ServerSideEncryption, *string) {
+	if s.loc.KMSKeyID == "" {
+		return types.ServerSideEncryption(s.loc.SSE), nil
 	}
-	return func(*s3.Options) {}
+	return types.ServerSideEncryption(s.loc.SSE), &s.loc.KMSKeyID
 }
 
 // content is a source that is sent. It remembers why it could not be read: to

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/walrecv/walrecv/internal/s3test"
 	"github.com/walrecv/walrecv/storage"
@@ -210,7 +211,7 @@ func policies(t *testing.T, prefix string) [][]s3test.Statement {
 		}
 		all = append(all, statements)
 	}
-	if len(all) != 3 {
+	if len(all) != 4 {
 		t.Fatalf("docs/s3.md has %d policies", len(all))
 	}
 	return all
@@ -226,13 +227,14 @@ func TestRights(t *testing.T) {
 		rights []s3test.Statement
 		may    string
 	}{
-		"writer without delete": {documented[0], "put open stat tail list dirs"},
-		"writer":                {documented[1], "put open stat tail list dirs"},
-		"reader":                {documented[2], "open stat tail list dirs"},
+		"writer without delete": {documented[0], "put upload sweep open stat tail list dirs"},
+		"writer":                {documented[1], "put upload sweep open stat tail list dirs"},
+		"pruner":                {documented[2], "put open stat tail list dirs delete"},
+		"reader":                {documented[3], "open stat tail list dirs"},
 		"only put":              {[]s3test.Statement{{Actions: []string{"s3:PutObject"}, Keys: "x/*"}}, "put"},
 	} {
 		user := server.Other(t, test.rights...)
-		s := at(t, user.URL("x"), user.Environ(), Options{})
+		s := at(t, user.URL("x"), user.Environ(), Options{part: smallestPart})
 		for _, key := range []string{"key", "1/tail/0/0-1"} {
 			if err := putText(t, owner, key, "content"); err != nil && !errors.Is(err, fs.ErrExist) {
 				t.Fatal(err)
@@ -240,7 +242,9 @@ func TestRights(t *testing.T) {
 		}
 		all := calls(t.Context(), s)
 		all["put"] = func() error { return putText(t, s, "by-"+strings.ReplaceAll(name, " ", "-"), "content") }
-		for _, call := range []string{"put", "open", "stat", "tail", "list", "dirs", "delete"} {
+		all["upload"] = func() error { return writeAndDrop(t, s, "up-"+strings.ReplaceAll(name, " ", "-")) }
+		all["sweep"] = func() error { _, err := s.Sweep(t.Context(), time.Now().Add(time.Hour)); return err }
+		for _, call := range []string{"put", "upload", "sweep", "open", "stat", "tail", "list", "dirs", "delete"} {
 			err := all[call]()
 			if strings.Contains(" "+test.may+" ", " "+call+" ") {
 				if err != nil {
@@ -250,7 +254,7 @@ func TestRights(t *testing.T) {
 			}
 			checkError(t, name+": "+call, err, fs.ErrPermission)
 		}
-		if err := s.Delete(t.Context(), "1/tail/0/0-1"); (err == nil) != (name == "writer") {
+		if err := s.Delete(t.Context(), "1/tail/0/0-1"); (err == nil) != (name == "writer" || name == "pruner") {
 			t.Errorf("%s: delete of a piece of the tail: %v", name, err)
 		}
 		// Without the right to list, nobody says that a key is missing.
@@ -258,6 +262,24 @@ func TestRights(t *testing.T) {
 			t.Errorf("%s: a missing key: %v", name, err)
 		}
 	}
+}
+
+// writeAndDrop puts an object in two parts, and throws another one away.
+func writeAndDrop(t *testing.T, s *Store, key string) error {
+	t.Helper()
+	data := twoParts(6)
+	u, err := s.Create(t.Context(), key+"-dropped")
+	if err != nil {
+		return err
+	}
+	if _, err := u.Write(data); err != nil {
+		_ = u.Abort()
+		return err
+	}
+	if err := u.Abort(); err != nil {
+		return err
+	}
+	return uploadAll(t.Context(), s, key, data)
 }
 
 // TestWrongSetups are those that a real server tells from right ones.

@@ -28,7 +28,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, storage.In
 		cancel(nil)
 		return nil, storage.Info{}, err
 	}
-	info := storage.Info{Key: key, Size: *out.ContentLength}
+	info := storage.Info{Key: key, Size: *out.ContentLength, Modified: modified(out.LastModified)}
 	return newBody(ctx, cancel, out.Body, info, s.options.times.rest), info, nil
 }
 
@@ -91,7 +91,7 @@ func (s *Store) readRange(ctx context.Context, what, key, byteRange string, n in
 	if want := min(n, size); !ok || *out.ContentLength != want {
 		return nil, storage.Info{}, s.notS3(what, "a range that was not asked for")
 	}
-	info.Size = size
+	info.Size, info.Modified = size, modified(out.LastModified)
 	data := make([]byte, *out.ContentLength)
 	if _, err := io.ReadFull(body, data); err != nil {
 		return nil, storage.Info{}, storage.Unknown(what, err)
@@ -113,7 +113,15 @@ func (s *Store) readEmpty(ctx context.Context, what, key string) ([]byte, storag
 	if *out.ContentLength != 0 {
 		return nil, storage.Info{}, s.notS3(what, "an object that has no byte, and then has some")
 	}
-	return nil, storage.Info{Key: key}, nil
+	return nil, storage.Info{Key: key, Modified: modified(out.LastModified)}, nil
+}
+
+// modified is when an object was put, or a multipart upload begun, in seconds.
+func modified(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 const noLength = "an object without a length"

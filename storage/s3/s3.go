@@ -3,7 +3,8 @@
 // the key of the [storage.Store].
 //
 // An object is one PutObject with If-None-Match: *, so that a key that is taken
-// stays as it is, with a digest that the store compares. A store that ignores the
+// stays as it is, with a digest that the store compares. A large one whose size was
+// not known, see [Store.Create], is a multipart upload with the same. A store that ignores the
 // condition is found out by whoever puts an object twice, see
 // [storage.ErrUnsafe].
 //
@@ -41,8 +42,13 @@ type Options struct {
 	// one can overwrite the other.
 	Unsafe bool
 
+	// Ours tells which objects are written with Create, so that Sweep leaves uploads of
+	// others alone; nil: all below the prefix.
+	Ours func(key string) bool
+
 	times times // zero: defaultTimes
-	page  int32 // keys in one answer to a listing; 0: as many as the store likes
+	page  int32 // keys, or uploads, in one answer to a listing; 0: as many as the store likes
+	part  int64 // size of the first part of an upload; 0: partSize
 }
 
 // times are the deadlines of one try of a request.
@@ -51,11 +57,12 @@ type times struct {
 	rest   time.Duration // for all else of a request without content, and between two reads of a body
 	rate   int64         // bytes per second, the slowest that still counts as working
 	pause  time.Duration // longest one between two tries
+	insist time.Duration // how long a part of an upload is tried again, after the tries of each request
 }
 
 // The pauses are short: who waits for an answer of two seconds should hear why there
 // is none. Who goes on trying makes longer ones.
-var defaultTimes = times{answer: 30 * time.Second, rest: 30 * time.Second, rate: 64 << 10, pause: 500 * time.Millisecond}
+var defaultTimes = times{answer: 30 * time.Second, rest: 30 * time.Second, rate: 64 << 10, pause: 500 * time.Millisecond, insist: 10 * time.Minute}
 
 // Store is a [storage.Store] in a bucket. It is safe for concurrent use.
 type Store struct {
@@ -67,6 +74,7 @@ type Store struct {
 	// noConditions is set when the store has refused a conditional write, with
 	// Options.Unsafe only.
 	noConditions atomic.Bool
+	spare        chan []byte // memory for parts of partSize(1)
 }
 
 var (
@@ -75,6 +83,7 @@ var (
 	_ storage.DirLister  = (*Store)(nil)
 	_ storage.FromLister = (*Store)(nil)
 	_ storage.EndReader  = (*Store)(nil)
+	_ storage.Creator    = (*Store)(nil)
 )
 
 // New returns the store at a location whose scheme is [storage.SchemeS3]. It
@@ -88,7 +97,7 @@ func New(ctx context.Context, loc storage.S3, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{client: c.client(), loc: loc, where: c.where(), options: o}
+	s := &Store{client: c.client(), loc: loc, where: c.where(), options: o, spare: make(chan []byte, partsAtOnce)}
 	if loc.Prefix != "" {
 		s.prefix = loc.Prefix + "/"
 	}
