@@ -73,6 +73,9 @@ func listObjects(ctx context.Context, a *archive.Archive, id string) (all []*obj
 		}
 		last.sizes[file] = info.Size
 		last.stored += info.Size
+		if info.Modified.After(last.lastAdded) {
+			last.lastAdded = info.Modified
+		}
 		return nil
 	})
 	return all, err

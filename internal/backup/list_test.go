@@ -203,3 +203,19 @@ func TestUnknownMembers(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestLastAdded: what was added last decides, by the store's clock.
+func TestLastAdded(t *testing.T) {
+	mem := storagetest.NewMem()
+	a := newArchive(t, mem)
+	at := day
+	mem.Now = func() time.Time { return at }
+	set(mem, "x", archive.BackupStart, must[[]byte](t)(encodeStart(sampleStart("x", -100*time.Hour))))
+	at = day.Add(time.Hour)
+	set(mem, "x", "base.000001.tar.zst", nil)
+	for now, want := range map[time.Time]State{at.Add(Patience - 1): Running, at.Add(Patience): Abandoned} {
+		if e := must[[]Entry](t)(List(t.Context(), a, now))[0]; e.State != want || !e.LastAdded.Equal(at) {
+			t.Errorf("at %s: %+v", now, e)
+		}
+	}
+}

@@ -45,8 +45,21 @@ func (w WAL) Err() error {
 }
 
 // Look sees which WAL an archive has.
-func Look(ctx context.Context, a *archive.Archive) (archive.Look, error) {
-	l, err := a.Listing(ctx)
+func Look(ctx context.Context, a *archive.Archive) (archive.Look, error) { return look(ctx, a, 0) }
+
+// Find looks for the WAL in an archive, and at nothing before it.
+func (n Needed) Find(ctx context.Context, a *archive.Archive) (WAL, error) {
+	size := a.Identity().SegmentSize
+	found, err := look(ctx, a, size.Number(n.Start))
+	if err != nil {
+		return WAL{}, err
+	}
+	return n.In(found, size), nil
+}
+
+// look sees which WAL an archive has from a segment on.
+func look(ctx context.Context, a *archive.Archive, number uint64) (archive.Look, error) {
+	l, err := a.ListingFrom(ctx, number)
 	if err != nil {
 		return archive.Look{}, err
 	}
