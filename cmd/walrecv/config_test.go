@@ -35,6 +35,8 @@ func samples(t *testing.T, f *pflag.Flag) [3]string {
 		return [3]string{"/a", "/b", "/c"}
 	case "ack":
 		return [3]string{"archive", "flush", "archive"}
+	case "checkpoint":
+		return [3]string{"spread", "fast", "spread"}
 	case "tail":
 		return [3]string{"never", "auto", "never"}
 	}
@@ -49,6 +51,8 @@ func samples(t *testing.T, f *pflag.Flag) [3]string {
 		return [3]string{"@a", "@b,@c", "@d"}
 	case "duration":
 		return [3]string{"1s", "2s", "3s"}
+	case "rate":
+		return [3]string{"32", "1000", "1048576"}
 	case "size":
 		return [3]string{"1MB", "1500kB", "3GB"}
 	case "lsn":

@@ -18,7 +18,8 @@ type connOptions struct {
 	noPassword bool // never ask
 	password   bool // ask before connecting
 
-	primaryOnly bool // a standby will not do
+	primaryOnly bool   // a standby will not do
+	application string // application_name, if the user gives none; empty: the default
 }
 
 // addConnOptions declares the connection options. They have no variables of
@@ -63,6 +64,7 @@ func (o *connOptions) config(environ []string, log *slog.Logger) (*receiver.Conn
 		NoPassword:    o.noPassword,
 		ForcePassword: o.password,
 		PrimaryOnly:   o.primaryOnly,
+		AppName:       o.application,
 		Getenv:        func(name string) string { return env[name] },
 		Log:           log,
 	}

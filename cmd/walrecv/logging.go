@@ -3,7 +3,6 @@ package main
 import (
 	"io"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/lmittmann/tint"
@@ -17,7 +16,7 @@ func newLogger(w io.Writer, verbose bool, env map[string]string) *slog.Logger {
 	if verbose {
 		level = slog.LevelDebug
 	}
-	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+	if isTerminal(w) {
 		return slog.New(tint.NewTextHandler(w, &tint.Options{
 			Level:       level,
 			TimeFormat:  "15:04:05.000Z",
@@ -26,6 +25,12 @@ func newLogger(w io.Writer, verbose bool, env map[string]string) *slog.Logger {
 		}))
 	}
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: inUTC}))
+}
+
+// isTerminal tells whether people look at what is written.
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(interface{ Fd() uintptr })
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // inUTC makes every time of a record UTC, whatever the zone of the host.

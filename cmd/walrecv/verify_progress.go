@@ -8,8 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/term"
 )
 
 const (
@@ -21,8 +19,7 @@ const (
 // showProgress shows on a terminal how far something is, until the returned
 // function is called. Anywhere else it shows nothing.
 func showProgress(w io.Writer, progress func() (done, total int64)) (stop func()) {
-	file, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
+	if !isTerminal(w) {
 		return func() {}
 	}
 	ticker := time.NewTicker(progressInterval)
@@ -68,13 +65,18 @@ func progressLine(done, total int64, after time.Duration) string {
 	if total == 0 {
 		return "listing the archive"
 	}
+	return transferLine(done, total, after)
+}
+
+// transferLine is a bar with how fast it grows, and how long it will take.
+func transferLine(done, total int64, after time.Duration) string {
 	share := min(float64(done)/float64(total), 1)
 	full := int(share * progressBar)
 	line := fmt.Sprintf("[%s%s] %3.0f%%  %s of %s", strings.Repeat("#", full), strings.Repeat(".", progressBar-full),
 		100*share, roughSize(done), roughSize(total))
 	if seconds := after.Seconds(); done > 0 && seconds > 0 {
 		rate := float64(done) / seconds
-		left := time.Duration(float64(total-done) / rate * float64(time.Second))
+		left := time.Duration(float64(max(0, total-done)) / rate * float64(time.Second))
 		line += fmt.Sprintf("  %s/s  %s left", roughSize(int64(rate)), left.Round(time.Second))
 	}
 	return line
