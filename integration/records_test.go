@@ -48,6 +48,9 @@ func (w *walRecords) Record(r *segment.Record) {
 	case segment.OverwriteRecord:
 		what = "overwrite"
 	}
+	if r.Transaction() != r.XID {
+		what += fmt.Sprintf(" of %d", r.Transaction())
+	}
 	w.records = append(w.records, walRecord{
 		lsn: r.LSN, end: r.End, prev: r.Prev, length: int(r.Length), xid: r.XID, manager: r.Manager.String(), what: what,
 	})
@@ -223,6 +226,11 @@ func writeAllKinds(t testing.TB, c *pgtest.Cluster) {
 		"begin; savepoint a; insert into words values (2); release a; savepoint b; insert into words values (3); commit",
 		"begin; insert into words values (3, 'two phases'); prepare transaction 'one'", "commit prepared 'one'",
 		"begin; insert into words values (3, 'two phases'); prepare transaction 'two'", "rollback prepared 'two'",
+		"create table soon_gone as select i from generate_series(1, 100) i",
+		// With subtransactions, files and statistics to be removed, and much for other sessions to forget.
+		"begin; savepoint a; create table made(i int primary key); release a; savepoint b; insert into words values (4); release b; drop table soon_gone; prepare transaction 'three'",
+		"commit prepared 'three'",
+		"begin; savepoint a; create table unmade(i int primary key); release a; prepare transaction 'four'", "rollback prepared 'four'",
 		"select pg_replication_origin_create('elsewhere')",
 		`select pg_replication_origin_session_setup('elsewhere'); begin;
 			select pg_replication_origin_xact_setup('0/1234', '2001-02-03 04:05:06.789+00'); insert into words values (4, 'origin'); commit`,
@@ -266,6 +274,12 @@ func described(t testing.TB, description string) string {
 	return at.UTC().Format(walTime)
 }
 
+// preparedIn finds the transaction in what the server says of the end of a prepared one.
+func preparedIn(description string) string {
+	xid, _, _ := strings.Cut(description, ":")
+	return " of " + xid
+}
+
 // inspected asks the server for its records.
 func inspected(t testing.TB, c *pgtest.Cluster, from, to segment.LSN) (records []walRecord) {
 	t.Helper()
@@ -276,10 +290,14 @@ func inspected(t testing.TB, c *pgtest.Cluster, from, to segment.LSN) (records [
 			length: int(decimal(t, row[3])), xid: uint32(decimal(t, row[4])), manager: row[5],
 		}
 		switch kind := row[5] + " " + row[6]; kind {
-		case "Transaction COMMIT", "Transaction COMMIT_PREPARED":
+		case "Transaction COMMIT":
 			r.what = "commit " + described(t, row[7])
-		case "Transaction ABORT", "Transaction ABORT_PREPARED":
+		case "Transaction ABORT":
 			r.what = "abort " + described(t, row[7])
+		case "Transaction COMMIT_PREPARED":
+			r.what = "commit " + described(t, row[7]) + preparedIn(row[7])
+		case "Transaction ABORT_PREPARED":
+			r.what = "abort " + described(t, row[7]) + preparedIn(row[7])
 		case "XLOG RESTORE_POINT":
 			r.what = "restore point " + row[7]
 		case "XLOG SWITCH":
