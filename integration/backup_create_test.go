@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,16 +36,17 @@ type backups struct {
 	dir string   // where its objects are files
 	env []string // NAME=value
 	c   *pgtest.Cluster
+
+	receiver *receiver // from c into the archive
 }
 
 // backupsOf starts a receiver from a cluster into an archive of its own.
 func backupsOf(t testing.TB, c *pgtest.Cluster) *backups {
 	t.Helper()
 	dir := newArchive(t)
-	b := &backups{t: t, bin: pgtest.Build(t), url: dir, dir: dir, c: c}
 	r := newReceiver(t, c, "--archive", dir, "--tail-interval", "100ms").start()
 	r.flushed()
-	return b
+	return &backups{t: t, bin: r.bin, url: dir, dir: dir, c: c, receiver: r}
 }
 
 // with is b for a part of its test.
@@ -266,6 +268,16 @@ func createBackups(t *testing.T, major int) {
 		}
 		b.isTheServers(first.ID)
 		b.isTheServers(second.ID)
+	})
+	t.Run("its WAL comes late", func(t *testing.T) {
+		b := all.with(t)
+		all.receiver.Signal(syscall.SIGSTOP)
+		p := b.start(c, "-v")
+		p.WaitOutput(`"missing":"0`, patience)
+		good := b.good()
+		b.isAsBefore(good)
+		all.receiver.Signal(syscall.SIGCONT)
+		b.created(p)
 	})
 	if major == 15 {
 		t.Run("s3", func(t *testing.T) {
