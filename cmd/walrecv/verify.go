@@ -16,7 +16,11 @@ func (a *app) runVerify(ctx context.Context, c verifyConfig) error {
 	if err != nil {
 		return err
 	}
-	v := verify.New(arch, store, verify.Options{Deep: c.deep, Since: c.since.lsn, SinceTime: c.since.time})
+	since, sinceTime, err := c.since.in(ctx, arch)
+	if err != nil {
+		return err
+	}
+	v := verify.New(arch, store, verify.Options{Deep: c.deep, Since: since, SinceTime: sinceTime})
 	stop := showProgress(a.stderr, v.Progress)
 	report, err := v.Run(ctx)
 	stop()

@@ -12,43 +12,6 @@ import (
 	"github.com/walrecv/walrecv/storage"
 )
 
-func TestSinceValue(t *testing.T) {
-	noon := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
-	for text, want := range map[string]since{
-		"0/5000000":                     {lsn: 0x5000000},
-		"16/b374d848":                   {lsn: 0x16B374D848},
-		"2026-01-31T12:00:00Z":          {time: noon},
-		"2026-01-31 12:00:00+00":        {time: noon},
-		"2026-01-31 14:00:00+02":        {time: noon},
-		"2026-01-31 17:30:00 +05:30":    {time: noon},
-		"2026-01-31 12:00:00.25+00":     {time: noon.Add(250 * time.Millisecond)},
-		"2026-01-31T07:00-05:00":        {time: noon},
-		"2026-01-31 12:00:00 UTC":       {time: noon}, // as walrecv status has it
-		"2026-01-31 12:00:00.5 UTC":     {time: noon.Add(500 * time.Millisecond)},
-		"2026-01-31 13:00:00+0100":      {time: noon},
-		"2026-01-31 13:00:00 +0100":     {time: noon},
-		"2026-01-31T17:30:00+0530":      {time: noon},
-		"2026-01-31T12:00:00.000001Z":   {time: noon.Add(time.Microsecond)},
-		"2026-01-31 12:00:00.000000+00": {time: noon},
-	} {
-		got, err := parseSince(text)
-		if err != nil || got.lsn != want.lsn || !got.time.Equal(want.time) {
-			t.Errorf("%q: %v, %v", text, got, err)
-		}
-		if again, err := parseSince(got.String()); err != nil || again.String() != got.String() {
-			t.Errorf("%q prints as %q: %v", text, got, err)
-		}
-	}
-	for text, want := range map[string]string{
-		"2026-01-31 12:00:00": "no offset", "2026-01-31": "no offset", "2026-01-31T12:00": "no offset",
-		"": "neither", "latest": "base backups", "20260131T120000F": "base backups", "0/": "neither", "12:00+00": "neither", "2026-01-31 12:00:00 CET": "neither",
-	} {
-		if got, err := parseSince(text); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, %v; want %q", text, got, err, want)
-		}
-	}
-}
-
 func TestProgressLine(t *testing.T) {
 	for _, c := range []struct {
 		done, total int64

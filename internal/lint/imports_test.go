@@ -24,7 +24,7 @@ type may struct {
 var house = map[string]may{
 	"cmd/walrecv": {
 		ours: []string{
-			"internal/archive", "internal/backup", "internal/basebackup", "internal/check", "internal/codec", "internal/compress", "internal/crypt", "internal/monitor", "internal/push", "internal/recovery", "internal/restore",
+			"internal/archive", "internal/backup", "internal/basebackup", "internal/check", "internal/codec", "internal/compress", "internal/crypt", "internal/monitor", "internal/prune", "internal/push", "internal/recovery", "internal/restore",
 			"internal/status", "internal/units", "internal/verify", "internal/vfs", "receiver", "segment", "storage", "storage/local", "storage/s3",
 		},
 		theirs: []string{
@@ -75,6 +75,7 @@ var house = map[string]may{
 		theirs: []string{"github.com/prometheus/client_golang"},
 	},
 	"internal/recovery": {ours: []string{"internal/archive", "internal/backup", "internal/units", "segment"}},
+	"internal/prune":    {ours: []string{"internal/archive", "internal/backup", "segment"}},
 	"internal/status":   {ours: []string{"internal/archive", "internal/backup", "internal/recovery", "segment"}},
 	"internal/extract": {
 		ours:   []string{"internal/archive", "internal/backup", "internal/manifest", "internal/vfs", "segment"},
