@@ -328,9 +328,9 @@ func (m *model) checkWindows(s *recovery.Survey) {
 				targets = append(targets, target)
 			}
 		}
-		if !w.EndTime.IsZero() {
+		if w.EndTime.After(w.StartTime.Add(time.Second)) {
 			targets = append(targets,
-				recovery.Target{Kind: recovery.Time, Time: w.StartTime, Timeline: timeline},
+				recovery.Target{Kind: recovery.Time, Time: w.StartTime.Add(time.Second), Timeline: timeline},
 				recovery.Target{Kind: recovery.Time, Time: w.EndTime.Add(-time.Microsecond), Timeline: timeline})
 		}
 		for _, target := range targets {

@@ -34,13 +34,14 @@ type Window struct {
 	Start    segment.LSN        // the end of the first good backup
 	End      segment.LSN        // of the WAL without a hole
 	// StartTime and EndTime are times of commits, by the clock of the server: any time
-	// from StartTime on and before EndTime can be reached. They are zero if that is not
-	// known of any, and EndTime is so as long as only the tail has later commits than
-	// StartTime.
+	// from StartTime on and before EndTime can be reached, but for an instant behind
+	// StartTime, since commits are not sorted by time. EndTime is zero as long as only the
+	// tail has later commits than StartTime.
 	StartTime time.Time
 	EndTime   time.Time
 	Backups   []string // the IDs of those that it begins with and has in it, oldest first
 
+	sure time.Time   // a StartTime that no other clock has to do with; zero if there is none
 	last segment.LSN // where a record begins that is complete, at or behind all that is known
 }
 

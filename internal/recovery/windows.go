@@ -60,7 +60,7 @@ func (s *Survey) windowsOn(l *line, backups []backup.Entry) []Window {
 // window is what can be reached with a backup.
 func (s *Survey) window(r run, b *backup.Backup) Window {
 	w := Window{Timeline: r.line.timeline, Start: b.EndLSN, End: r.end, Backups: []string{b.ID}}
-	w.StartTime = s.settledAt(r, b)
+	w.StartTime, w.sure = s.settledAt(r, b)
 	for name, n := range s.notesOn(r.line, s.size.Number(b.EndLSN), s.size.Number(r.end-1)) {
 		if commit := n.latest(); name.Start(s.size) >= b.EndLSN && commit.After(w.StartTime) && commit.After(w.EndTime) {
 			w.EndTime = commit
@@ -73,37 +73,55 @@ func (s *Survey) window(r run, b *backup.Backup) Window {
 }
 
 // settledAt is a time at which all transactions had ended that a backup has in it: that
-// of the last commit in its segments. More can follow where the backup ends, so there it
+// of the last commit in its segments. sure is that time, and zero if it is not known. at
+// is a better one, by another clock: more can follow where the backup ends, so there it
 // is when the server had said that it ends, if that lies between the segment's commits.
-func (s *Survey) settledAt(r run, b *backup.Backup) time.Time {
-	last := s.size.Number(b.EndLSN - 1)
-	at, whole := b.Started, false
-	for name, n := range s.notesOn(r.line, s.size.Number(b.StartLSN), last) {
-		whole = name.Number == last && n.known
+func (s *Survey) settledAt(r run, b *backup.Backup) (at, sure time.Time) {
+	first, last := s.size.Number(b.StartLSN), s.size.Number(b.EndLSN-1)
+	known := true
+	next := first
+	for name, n := range s.notesOn(r.line, first, last) {
+		known = known && n.known && name.Number == next
+		next = name.Number + 1
 		commit := n.latest()
-		if whole && !n.first.After(b.Finished) && !commit.Before(b.Finished) {
+		if commit.After(sure) {
+			sure = commit
+		}
+		if name.Number == last && !n.first.After(b.Finished) && !commit.Before(b.Finished) {
 			commit = b.Finished
 		}
 		if commit.After(at) {
 			at = commit
 		}
 	}
-	if !whole && b.Finished.After(at) {
-		return b.Finished
+	switch {
+	case !known || next <= last:
+		sure = time.Time{}
+		if b.Finished.After(at) {
+			at = b.Finished
+		}
+	case sure.IsZero():
+		sure = s.before(r.line, first, b)
+		at = sure
 	}
-	return at
+	return at, sure
 }
+
+// usualDisorder is how far, at most, the time of a commit can be behind that of the last one of
+// its segment, with a server whose clock is not turned.
+const usualDisorder = time.Second
 
 // Random picks a point of the window that can be reached: a position or, if two times
 // are known in it, a time, each about as often. Which one depends on rng only. ok is
 // false if nothing is known to be behind the window's start.
 func (w Window) Random(rng *rand.Rand) (t Target, ok bool) {
 	t.Timeline = Timeline(w.Timeline)
-	span := w.EndTime.Sub(w.StartTime).Microseconds()
-	timed := !w.EndTime.IsZero() && span > 0
+	from := w.sure.Add(usualDisorder)
+	span := w.EndTime.Sub(from).Microseconds()
+	timed := !w.EndTime.IsZero() && !w.sure.IsZero() && span > 0
 	switch {
 	case timed && (w.last <= w.Start || rng.IntN(2) == 0):
-		t.Kind, t.Time = Time, w.StartTime.Add(time.Duration(rng.Int64N(span))*time.Microsecond)
+		t.Kind, t.Time = Time, from.Add(time.Duration(rng.Int64N(span))*time.Microsecond)
 	case w.last > w.Start:
 		t.Kind, t.LSN = LSN, w.Start+segment.LSN(rng.Uint64N(uint64(w.last-w.Start)+1))
 	default:
