@@ -33,7 +33,7 @@ func TestLoss(t *testing.T) {
 	check("a newer one", all, "b", clock(-1000), "")
 	check("one before the window", all, "a", clock(150), "")
 	check("the window begins before it", all, "a", clock(70), "nothing could be recovered to 2026-01-02 03:01:10 UTC")
-	check("all is within the window", all, "a", clock(-1000), "nothing could be recovered to 2026-01-02 03:00:01 UTC")
+	check("all is within the window", all, "a", clock(-1000), "nothing could be recovered to 2026-01-02 03:00:00 UTC")
 	check("one that is not good", append(all, backup.Entry{Start: backup.Start{ID: "x"}, State: backup.Abandoned}), "x", clock(-1000), "")
 
 	// Segment 4 is lost: what is behind it takes a backup from behind it.
