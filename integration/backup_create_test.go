@@ -279,6 +279,7 @@ func createBackups(t *testing.T, major int) {
 		all.receiver.Signal(syscall.SIGCONT)
 		b.created(p)
 	})
+	t.Run("deleted", func(t *testing.T) { all.with(t).deletes() })
 	if major == 15 {
 		t.Run("s3", func(t *testing.T) {
 			s := s3test.Start(t)

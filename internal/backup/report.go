@@ -76,15 +76,25 @@ func Gather(ctx context.Context, a *archive.Archive, where string, now time.Time
 // lookFor looks for the WAL of the good backups, by their IDs.
 func lookFor(ctx context.Context, a *archive.Archive, entries []Entry, pause func(context.Context) error) (map[string]WAL, error) {
 	found := map[string]WAL{}
+	size := a.Identity().SegmentSize
+	first := ^uint64(0)
+	for _, e := range entries {
+		if e.Backup != nil {
+			first = min(first, size.Number(e.StartLSN))
+		}
+	}
+	if first == ^uint64(0) {
+		return found, nil
+	}
 	for n := 1; ; n++ {
-		look, err := Look(ctx, a)
+		seen, err := look(ctx, a, first)
 		if err != nil {
 			return nil, err
 		}
 		complete := true
 		for _, e := range entries {
 			if e.Backup != nil {
-				found[e.ID] = e.Backup.Needed().In(look, a.Identity().SegmentSize)
+				found[e.ID] = e.Backup.Needed().In(seen, size)
 				complete = complete && found[e.ID].Complete()
 			}
 		}
