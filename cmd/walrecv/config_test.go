@@ -39,6 +39,8 @@ func samples(t *testing.T, f *pflag.Flag) [3]string {
 		return [3]string{"spread", "fast", "spread"}
 	case "tail":
 		return [3]string{"never", "auto", "never"}
+	case "target-action":
+		return [3]string{"pause", "promote", "pause"}
 	}
 	switch f.Value.Type() {
 	case kindBool:
@@ -57,6 +59,12 @@ func samples(t *testing.T, f *pflag.Flag) [3]string {
 		return [3]string{"1MB", "1500kB", "3GB"}
 	case "lsn":
 		return [3]string{"0/1", "0/2", "16/B374D848"}
+	case "time":
+		return [3]string{"2026-01-31T12:00:00Z", "2026-02-01T00:00:00.5Z", "2026-03-01T00:00:00Z"}
+	case "transaction":
+		return [3]string{"3", "4", "4294967295"}
+	case "timeline":
+		return [3]string{"1", "current", "4294967295"}
 	case "address":
 		return [3]string{"127.0.0.1:1", "[::1]:2", "db1.example:3"}
 	case "lsn or time":
@@ -103,7 +111,7 @@ func TestPrecedence(t *testing.T) {
 	for path, cmd := range workers(newTestApp(nil, io.Discard, io.Discard).newRoot()) {
 		table, _, _ := strings.Cut(path, " ")
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if f.Name == "help" || f.Name == "version" || f.Name == configOption {
+			if annotated(f, notInFile) { // and so only on the command line
 				return
 			}
 			seen++

@@ -24,7 +24,7 @@ type may struct {
 var house = map[string]may{
 	"cmd/walrecv": {
 		ours: []string{
-			"internal/archive", "internal/backup", "internal/basebackup", "internal/check", "internal/codec", "internal/compress", "internal/crypt", "internal/monitor", "internal/prune", "internal/push", "internal/recovery", "internal/restore",
+			"internal/archive", "internal/backup", "internal/basebackup", "internal/check", "internal/codec", "internal/compress", "internal/crypt", "internal/drill", "internal/monitor", "internal/prune", "internal/push", "internal/recovery", "internal/restore",
 			"internal/status", "internal/units", "internal/verify", "internal/vfs", "receiver", "segment", "storage", "storage/local", "storage/s3",
 		},
 		theirs: []string{
@@ -77,6 +77,10 @@ var house = map[string]may{
 	"internal/recovery": {ours: []string{"internal/archive", "internal/backup", "internal/units", "segment"}},
 	"internal/prune":    {ours: []string{"internal/archive", "internal/backup", "segment"}},
 	"internal/status":   {ours: []string{"internal/archive", "internal/backup", "internal/recovery", "segment"}},
+	"internal/drill": {
+		ours:   []string{"internal/archive", "internal/backup", "internal/extract", "internal/pgdata", "internal/recovery", "segment"},
+		theirs: []string{"github.com/jackc/pgx/v5/pgconn", "golang.org/x/sys"},
+	},
 	"internal/extract": {
 		ours:   []string{"internal/archive", "internal/backup", "internal/manifest", "internal/vfs", "segment"},
 		theirs: []string{"github.com/cenkalti/backoff/v5", "golang.org/x/sync"},

@@ -1,0 +1,204 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/backup"
+	"github.com/walrecv/walrecv/internal/extract"
+	"github.com/walrecv/walrecv/internal/recovery"
+)
+
+// pick chooses the target, if that is left to chance, and the backup.
+func (d *drill) pick(ctx context.Context, entries []backup.Entry) error {
+	if !slices.ContainsFunc(entries, func(e backup.Entry) bool { return e.Backup != nil }) {
+		return d.fail(NoBackup, fmt.Sprintf("the archive has no base backup that is good, and %d that are not", len(entries)))
+	}
+	survey, err := recovery.Look(ctx, d.o.Archive, archive.Pause)
+	if err != nil {
+		return d.archiveFailed(err)
+	}
+	windows := survey.Windows(entries)
+	if d.o.Random && !d.draw(windows) {
+		return d.fail(Unreachable, "nothing that could be chosen from is known to be behind the end of a base backup")
+	}
+	d.plan, err = survey.Choose(ctx, entries, d.o.Target, d.o.BackupID)
+	var unreachable *recovery.UnreachableError
+	switch {
+	case errors.As(err, &unreachable):
+		return d.fail(Unreachable, err.Error())
+	case err != nil && d.o.BackupID != "" && !hasGood(entries, d.o.BackupID):
+		return d.fail(NoBackup, err.Error())
+	case err != nil:
+		return d.archiveFailed(err)
+	}
+	d.report.Loss = &Loss{ArchivedLSN: d.plan.End, Timeline: uint32(d.plan.Timeline)}
+	for _, w := range windows {
+		if w.Timeline == d.plan.Timeline && w.End == d.plan.End {
+			d.lastCommit(w.EndTime)
+		}
+	}
+	return nil
+}
+
+// hasGood tells whether a good backup has an ID, or any may be taken.
+func hasGood(entries []backup.Entry, id string) bool {
+	return id == "latest" || slices.ContainsFunc(entries, func(e backup.Entry) bool { return e.ID == id && e.Backup != nil })
+}
+
+// draw chooses a target by chance: in a window of the newest timeline that has one.
+func (d *drill) draw(windows []recovery.Window) bool {
+	rng := rand.New(rand.NewPCG(d.o.Seed, 0))
+	for _, w := range slices.Backward(windows) {
+		if t, ok := w.Random(rng); ok {
+			d.o.Target = t
+			d.report.Target = targetOf(d.o)
+			return true
+		}
+	}
+	return false
+}
+
+// targetKinds are the words for targets in reports.
+var targetKinds = map[recovery.TargetKind]string{
+	recovery.Latest: "latest", recovery.Immediate: "immediate", recovery.Time: "time",
+	recovery.LSN: "lsn", recovery.XID: "xid", recovery.Name: "name",
+}
+
+func targetOf(o Options) Target {
+	t := Target{Kind: targetKinds[o.Target.Kind], Text: o.Target.String(), Action: o.action(), Random: o.Random}
+	if o.Random {
+		t.Seed = &o.Seed
+	}
+	return t
+}
+
+// action is recovery_target_action.
+func (o Options) action() string {
+	if o.Pause {
+		return "pause"
+	}
+	return "promote"
+}
+
+// loss asks the server how far it is, right after the archive was: so what it has
+// written in between counts as lost.
+func (d *drill) loss(ctx context.Context) {
+	if d.o.Server == nil {
+		return
+	}
+	l := d.report.Loss
+	timeline, at, err := d.o.Server(ctx)
+	switch {
+	case err != nil:
+		l.Problem = err.Error()
+	case timeline != d.plan.Timeline:
+		l.Problem = fmt.Sprintf("it is on timeline %d", timeline)
+		l.ServerLSN = at
+	default:
+		lost := int64(max(at, l.ArchivedLSN) - l.ArchivedLSN)
+		l.ServerLSN, l.Bytes = at, &lost
+	}
+	if l.Problem != "" {
+		d.log.Warn("cannot say how much would be lost: the server did not tell how far it is", "reason", l.Problem)
+	}
+}
+
+// lastCommit notes the time of a commit that can be recovered.
+func (d *drill) lastCommit(at time.Time) {
+	l := d.report.Loss
+	if at.IsZero() || at.Before(l.LastCommit) {
+		return
+	}
+	age := seconds(max(0, d.report.Started.Sub(at)))
+	l.LastCommit, l.CommitAge = at.UTC(), &age
+}
+
+// prepare finds the programs and makes the scratch directory.
+func (d *drill) prepare(ctx context.Context) (err error) {
+	defer d.step("prepare", time.Now())
+	d.programs, err = FindPrograms(ctx, d.o.BinDir, d.o.Path, d.plan.Backup.Major, d.o.As)
+	if err != nil {
+		return &SetupError{err}
+	}
+	d.report.Server = &Server{BinDir: d.programs.Dir, User: d.o.As.Name, Confined: canConfine() > 0}
+	if d.dog, err = startWatchdog(d.o.Watchdog); err != nil {
+		return &SetupError{err}
+	}
+	if d.place, err = newPlace(ctx, d.o.TempDir, d.o.As, d.dog.guard); err != nil {
+		if full(err) {
+			return d.fail(ScratchFull, err.Error())
+		}
+		return &SetupError{err}
+	}
+	d.environ = append(d.environ, "TMPDIR="+d.place.dir) // of restore_command: it may write nowhere else
+	return d.room()
+}
+
+// room refuses a disk that cannot even hold the backup.
+func (d *drill) room() error {
+	var fs unix.Statfs_t
+	if unix.Statfs(d.place.dir, &fs) != nil {
+		return nil //nolint:nilerr // the disk will say itself
+	}
+	free := fs.Bavail * uint64(fs.Bsize)
+	if need := uint64(d.plan.Backup.PlainSize); free < need {
+		return d.fail(ScratchFull, fmt.Sprintf("%s has %d bytes free, and the base backup alone takes %d: set TMPDIR to a larger disk", filepath.Dir(d.place.dir), free, need))
+	}
+	return nil
+}
+
+// full tells whether a disk had no room.
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// download restores the base backup.
+func (d *drill) download(ctx context.Context) error {
+	b := d.plan.Backup
+	d.log.Info("restoring the base backup", "backup", b.ID, "target", d.o.Target.String(), "bytes", b.PlainSize, "directory", d.place.dir)
+	began := time.Now()
+	defer d.step("download", began)
+	mapping := map[string]string{}
+	for _, t := range b.Tablespaces {
+		if t.OID != 0 {
+			mapping[t.Location] = filepath.Join(d.place.file(tablesDir), fmt.Sprint(t.OID))
+		}
+	}
+	o := extract.Options{Dir: d.place.data(), Mapping: mapping}
+	if d.o.As.other() {
+		o.Owner = &extract.Owner{UID: int(d.o.As.UID), GID: int(d.o.As.GID)}
+	}
+	_, err := extract.Run(ctx, d.o.Archive, b, o)
+	d.report.Times.Download = since(began)
+	if err != nil {
+		return d.downloadFailed(ctx, err)
+	}
+	return nil
+}
+
+func (d *drill) downloadFailed(ctx context.Context, err error) error {
+	var object *archive.DamagedError
+	var whole *extract.DamagedError
+	switch {
+	case ctx.Err() != nil:
+		return err
+	case errors.Is(err, archive.ErrEncrypted):
+		return &SetupError{err}
+	case full(err):
+		return d.fail(ScratchFull, err.Error())
+	case errors.Is(err, fs.ErrNotExist):
+		return d.fail(Missing, err.Error())
+	case errors.As(err, &object), errors.As(err, &whole):
+		return d.fail(Damaged, err.Error())
+	}
+	return d.fail(Download, err.Error())
+}
