@@ -67,7 +67,7 @@ func samples(t *testing.T, f *pflag.Flag) [3]string {
 		return [3]string{"1", "current", "4294967295"}
 	case "address":
 		return [3]string{"127.0.0.1:1", "[::1]:2", "db1.example:3"}
-	case "lsn or time":
+	case "place":
 		return [3]string{"0/1", "2026-01-31T12:00:00Z", "16/B374D848"}
 	case "port":
 		return [3]string{"5433", "5434", "5435,5436"}
