@@ -8,8 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/backup"
+	"github.com/walrecv/walrecv/internal/crypt"
 	"github.com/walrecv/walrecv/internal/recovery"
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
@@ -291,5 +294,48 @@ func TestWindows(t *testing.T) {
 	}
 	if _, ok := (recovery.Window{Start: 8, End: 8, StartTime: time.Now()}).Random(nil); ok {
 		t.Error("a point in nothing")
+	}
+}
+
+// TestChooseEncrypted: without an identity nobody knows what stands in the WAL, which
+// is not the same as that it does not stand there.
+func TestChooseEncrypted(t *testing.T) {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc, err := crypt.NewEncryption([]age.Recipient{id.Recipient()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, log := newWorld(t), newWAL(mib.Start(firstNumber))
+	log.filler(100)
+	w.backup("one", log, log.entries[0].at, log.pos(), clock(0))
+	for n := 1; n < 4; n++ {
+		log.commit(uint32(n), clock(float64(n)))
+		log.point(fmt.Sprint("point ", n), clock(float64(n)))
+		log.fill()
+	}
+	plain := w.archive
+	if w.archive, err = archive.Open(t.Context(), w.store, testSystem, archive.Keys{Encryption: enc}); err != nil {
+		t.Fatal(err)
+	}
+	w.segments(log, firstNumber, mib.Number(log.pos())-1)
+	for _, target := range []recovery.Target{
+		{Kind: recovery.Time, Time: clock(1.5)},
+		{Kind: recovery.XID, XID: 2},
+		{Kind: recovery.Name, Name: "point 2"},
+		{Kind: recovery.LSN, LSN: log.entries[3].at},
+	} {
+		w.archive = plain
+		if _, err := w.choose(target, ""); !errors.Is(err, archive.ErrEncrypted) {
+			t.Errorf("%s without an identity: %v", target, err)
+		}
+		if w.archive, err = archive.Open(t.Context(), w.store, testSystem, archive.Keys{Identities: crypt.Identities{id}}); err != nil {
+			t.Fatal(err)
+		}
+		if plan, err := w.choose(target, ""); err != nil || plan.Backup.ID != "one" {
+			t.Errorf("%s: %+v, %v", target, plan, err)
+		}
 	}
 }
