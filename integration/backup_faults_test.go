@@ -89,7 +89,7 @@ func TestBackupFaults(t *testing.T) {
 		b.c.WaitFor("select count(*) from pg_stat_activity where backend_type = 'walsender' and application_name = 'walrecv_backup' and wait_event like 'Checkpoint%'", "1", patience)
 		p.Signal(syscall.SIGTERM)
 		expectEnd(t, p, 1, "no base backup was taken", "terminated")
-		b.c.WaitFor("select count(*) from pg_stat_activity where application_name = 'walrecv_backup'", "0", patience)
+		b.c.WaitFor("select count(*) from pg_stat_activity where application_name = 'walrecv_backup'", "0", 15*time.Second) // long before the checkpoint ends
 	})
 	t.Run("damaged page", func(t *testing.T) {
 		b := all.with(t)
