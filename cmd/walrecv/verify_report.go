@@ -67,6 +67,9 @@ func verifySummary(r *verify.Report, took time.Duration) string {
 	if r.Chunks > 0 {
 		fmt.Fprintf(&b, "%s of the tail, ", counted(int64(r.Chunks), "piece"))
 	}
+	if r.Backups > 0 {
+		fmt.Fprintf(&b, "%s, ", counted(int64(r.Backups), "base backup"))
+	}
 	read := int64(0)
 	for _, t := range r.Timelines {
 		if t.Read {
@@ -109,6 +112,8 @@ type verifyJSON struct {
 	Segments  int            `json:"segments"`
 	Partials  int            `json:"partials"`
 	Chunks    int            `json:"chunks"`
+	Backups   int            `json:"backups"`
+	Objects   int            `json:"backup_objects"`
 	Bytes     int64          `json:"bytes"`
 	Records   int64          `json:"records"`
 	Unchecked int64          `json:"unchecked_bytes"`
@@ -143,7 +148,7 @@ func writeVerifyJSON(w io.Writer, location storage.Location, r *verify.Report, t
 	doc := verifyJSON{
 		Archive: location.String(), SystemID: strconv.FormatUint(r.SystemID, 10), Size: int64(r.SegmentSize), Major: r.Major,
 		Sound: r.Sound(), Complete: r.Complete(), Deep: r.Deep, Since: r.Since,
-		Timelines: []timelineJSON{}, Segments: r.Segments, Partials: r.Partials, Chunks: r.Chunks,
+		Timelines: []timelineJSON{}, Segments: r.Segments, Partials: r.Partials, Chunks: r.Chunks, Backups: r.Backups, Objects: r.Objects,
 		Bytes: r.Bytes, Records: r.Records, Unchecked: r.Unchecked, Seconds: took.Seconds(),
 		Findings: findingsJSON(r.Findings), Unread: findingsJSON(r.Unread), Notices: findingsJSON(r.Notices),
 	}

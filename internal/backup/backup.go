@@ -106,6 +106,7 @@ type Entry struct {
 	Backup    *Backup   // nil: it is not good
 	State     State     //
 	Damage    error     // what is wrong with a damaged one
+	Lacks     []string  // which objects of a good one are not there as they were put, for people
 	LastAdded time.Time // when something was added to it last, by the store's clock; zero: not known
 	Stored    int64     // bytes of all that is there of it
 }

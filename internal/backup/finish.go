@@ -167,25 +167,21 @@ func (f *finisher) match(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	there := map[string]int64{}
+	there := &objects{}
 	for _, o := range listed {
-		there = o.sizes
+		there = o
+	}
+	for _, lack := range there.lacks(f.a, f.b) {
+		return finalError{errors.New(lack)}
+	}
+	if !there.has(archive.BackupStart) {
+		return finalError{fmt.Errorf("%s was put, and is not in the archive", f.a.BackupKey(f.b.ID, archive.BackupStart))}
 	}
 	expected := map[string]bool{archive.BackupStart: true, archive.BackupEnd: true}
 	for _, o := range f.b.Objects {
 		expected[o.File] = true
-		size, ok := there[o.File]
-		switch {
-		case !ok:
-			return finalError{fmt.Errorf("%s was put, and is not in the archive", f.a.BackupKey(f.b.ID, o.File))}
-		case size != o.Size:
-			return finalError{fmt.Errorf("%s has %d bytes in the archive, %d were put", f.a.BackupKey(f.b.ID, o.File), size, o.Size)}
-		}
 	}
-	if _, ok := there[archive.BackupStart]; !ok {
-		return finalError{fmt.Errorf("%s was put, and is not in the archive", f.a.BackupKey(f.b.ID, archive.BackupStart))}
-	}
-	for file := range there {
+	for file := range there.sizes {
 		if !expected[file] {
 			return finalError{fmt.Errorf("the archive has %s, which is not of this backup", f.a.BackupKey(f.b.ID, file))}
 		}

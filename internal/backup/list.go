@@ -87,6 +87,7 @@ func (o *objects) read(ctx context.Context, a *archive.Archive, now time.Time) (
 	b, err := load(ctx, a, o, archive.BackupEnd, decodeBackup)
 	if err == nil {
 		e.Start, e.Backup, e.State = b.Start, b, Good
+		e.Lacks = o.lacks(a, b)
 		return e, nil
 	}
 	completed := !errors.Is(err, fs.ErrNotExist)

@@ -51,7 +51,7 @@ var house = map[string]may{
 	},
 	"internal/pgdata": {ours: []string{"internal/vfs", "segment"}},
 	"internal/verify": {
-		ours:   []string{"internal/archive", "segment", "storage"},
+		ours:   []string{"internal/archive", "internal/backup", "internal/manifest", "segment", "storage"},
 		theirs: []string{"github.com/cenkalti/backoff/v5"},
 	},
 	"internal/backup": {

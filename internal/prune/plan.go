@@ -3,6 +3,7 @@ package prune
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -54,6 +55,8 @@ func (p *Pruner) facts(entries []backup.Entry, look archive.Look) facts {
 		}
 		if err := e.Backup.Needed().In(look, f.size).Err(); err != nil {
 			f.broken[e.ID] = err
+		} else if len(e.Lacks) > 0 {
+			f.broken[e.ID] = errors.New(e.Lacks[0])
 		}
 	}
 	if current := look.Chain.Current(); current != nil {

@@ -197,6 +197,10 @@ func TestWhatHolds(t *testing.T) {
 		{"the newest lacks WAL", func(w *world) {
 			w.backup("c0", 1, 100*mib+0x400, 105*mib, ago(1))
 		}, 100, "c0", "", "", "c0 cannot be restored and does not count"},
+		{"the newest lacks an object", func(w *world) {
+			w.backup("c0", 1, 100*mib+0x400, 100*mib+0x500, ago(1))
+			w.remove(key("backup", "c0", "base.000001.tar.zst"))
+		}, 100, "c0", "", "", "base.000001.tar.zst was put, and is not in the archive"},
 		{"an old one lacks WAL", func(w *world) {
 			w.backup("c0", 1, 3*mib, 3*mib+0x100, ago(500))
 		}, 100, "", "c0", "", "c0 cannot be restored and does not count"},

@@ -21,6 +21,8 @@ type Report struct {
 	Segments int   // complete ones that were read
 	Partials int   // that were read
 	Chunks   int   // pieces of the tail that were read
+	Backups  int   // good base backups, of which all objects are there
+	Objects  int   // of base backups that were read; Deep only
 	Bytes    int64 // plain bytes of all
 	Records  int64 // that are sound; Deep only
 	// Unchecked is how many bytes are parts of records that could not be checked,
@@ -65,19 +67,20 @@ const (
 	KindPartial    Kind = "partial"    // a partial ends before the next timeline begins
 	KindTail       Kind = "tail"       // pieces of the tail differ, or one is missing between others
 	KindGone       Kind = "gone"       // an object vanished while the archive was verified
+	KindBackup     Kind = "backup"     // a base backup cannot be restored
 	KindMarked     Kind = "marked"     // the receiver saw damage when it streamed the segment
 	KindUnreadable Kind = "unreadable" // the store does not yield an object
 	KindEncrypted  Kind = "encrypted"  // objects are encrypted, and no identity fits
 
-	KindGap      Kind = "gap"      // segments are missing, as was accepted
-	KindArriving Kind = "arriving" // segments or a history are missing that can be on their way
-	KindRemoved  Kind = "removed"  // segments are missing that are older than all others, or were pruned
-	KindIndex    Kind = "index"    // the index cannot be used
-	KindLeftover Kind = "leftover" // pieces of the tail whose segments are complete
-	KindTwice    Kind = "twice"    // segments are there encrypted and in the clear
-	KindForeign  Kind = "foreign"  // an object that this version does not know
-	KindReserved Kind = "reserved" // objects of this format that this version does not verify
-	KindMark     Kind = "mark"     // the receiver saw damage that is not there, or of which more is known
+	KindGap       Kind = "gap"       // segments are missing, as was accepted
+	KindArriving  Kind = "arriving"  // segments or a history are missing that can be on their way
+	KindRemoved   Kind = "removed"   // segments are missing that are older than all others, or were pruned
+	KindIndex     Kind = "index"     // the index cannot be used
+	KindLeftover  Kind = "leftover"  // pieces of the tail whose segments are complete
+	KindTwice     Kind = "twice"     // segments are there encrypted and in the clear
+	KindForeign   Kind = "foreign"   // an object that this version does not know
+	KindAbandoned Kind = "abandoned" // a base backup that was begun and never completed
+	KindMark      Kind = "mark"      // the receiver saw damage that is not there, or of which more is known
 )
 
 // Finding is one thing that was found.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/segment"
@@ -15,15 +14,10 @@ import (
 // maxForeign is how many objects that are not known are named.
 const maxForeign = 100
 
-// reservedDirs are the directories of a cluster that format 1 has for base backups
-// and drills. Nothing in them is foreign.
-var reservedDirs = []string{"backup/", "drills/"}
-
 // strangers is what a Listing does not tell of.
 type strangers struct {
 	partials []archive.Partial // in the order of their keys
 	chunks   int               // of all segments
-	reserved map[string]int    // objects of this format that are not verified, by their directory
 	left     int               // objects of WAL that was removed on purpose
 	foreign  []string          // keys that are not known
 	more     int               // not named of them
@@ -36,10 +30,10 @@ type strangers struct {
 
 // listStrangers lists what is there besides what a Listing tells of.
 func (v *Verifier) listStrangers(ctx context.Context, l *archive.Listing, alive func()) (strangers, error) {
-	s := strangers{reserved: map[string]int{}}
+	s := strangers{}
 	err := v.store.List(ctx, v.systemDir(), func(info storage.Info) error {
 		alive()
-		s.add(info.Key, v.systemDir(), v.id.SegmentSize, l)
+		s.add(info.Key, v.id.SegmentSize, l)
 		return nil
 	})
 	if err != nil {
@@ -51,13 +45,7 @@ func (v *Verifier) listStrangers(ctx context.Context, l *archive.Listing, alive 
 // systemDir is where everything of the cluster stands.
 func (v *Verifier) systemDir() string { return strconv.FormatUint(v.id.SystemID, 10) + "/" }
 
-func (s *strangers) add(key, dir string, size segment.Size, l *archive.Listing) {
-	for _, reserved := range reservedDirs {
-		if strings.HasPrefix(key, dir+reserved) {
-			s.reserved[dir+reserved]++
-			return
-		}
-	}
+func (s *strangers) add(key string, size segment.Size, l *archive.Listing) {
 	o, err := archive.ParseKey(key)
 	var name segment.Name
 	if err == nil && o.Segment != "" {
@@ -87,13 +75,6 @@ func (s *strangers) add(key, dir string, size segment.Size, l *archive.Listing) 
 
 // strange tells of objects that are not verified.
 func (v *Verifier) strange(s *strangers) {
-	for dir, n := range s.reserved {
-		what := "1 object is"
-		if n > 1 {
-			what = fmt.Sprintf("%d objects are", n)
-		}
-		v.notice(Finding{Kind: KindReserved, Object: dir, Message: what + " there that this version does not verify", Advice: "leave it alone"})
-	}
 	v.twice(s)
 	if s.left > 0 {
 		v.notice(Finding{Kind: KindRemoved, Message: objects(s.left) + " left of what was pruned", Advice: "walrecv prune, which was interrupted, removes them when it runs again"})

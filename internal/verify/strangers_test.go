@@ -3,7 +3,6 @@ package verify_test
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/walrecv/walrecv/internal/verify"
@@ -36,30 +35,5 @@ func TestForeignObjects(t *testing.T) {
 	}
 	if got := w.verify(verify.Options{}); !got.Sound() || len(got.Notices) != 102 {
 		t.Errorf("%d notices", len(got.Notices))
-	}
-}
-
-// TestReservedObjects: what later versions put into an archive of this format is
-// not to be touched.
-func TestReservedObjects(t *testing.T) {
-	r, sound := sample(t)
-	system := fmt.Sprint(r.id.SystemID)
-	for dir, keys := range map[string][]string{
-		"backup/": {"20260131T120000F/start.json", "20260131T120000F/backup.json"},
-		"drills/": {"20260131T120000Z.json"},
-	} {
-		w := sound.clone(t)
-		for _, key := range keys {
-			w.store.Set(system+"/"+dir+key, []byte("of a later version"))
-		}
-		got := w.verify(verify.Options{})
-		if !got.Sound() || !got.Complete() || len(got.Notices) != 1 {
-			t.Fatalf("%s: findings %q, notices %q", dir, spelled(got.Findings), spelled(got.Notices))
-		}
-		f := got.Notices[0]
-		if f.Kind != verify.KindReserved || f.Object != system+"/"+dir || f.Advice != "leave it alone" ||
-			!strings.HasPrefix(f.Message, fmt.Sprint(len(keys))) || !strings.Contains(f.Message, "not verify") {
-			t.Errorf("%s: %+v", dir, f)
-		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/backup"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -22,6 +23,7 @@ type survey struct {
 	index     *archive.Index               // nil if there is none to be had
 	indexless error                        // why
 	lost      []archive.Hole               // what the index has and the listing has not
+	backups   []backup.Entry               // base backups, good or not
 	digests   map[segment.Name]archive.Digest
 	seen      map[segment.Name][]seen // damage that was seen before
 }
@@ -34,6 +36,7 @@ func (v *Verifier) survey(ctx context.Context) (*survey, error) {
 		return nil, err
 	}
 	s.listing, s.chain = look.Listing, look.Chain
+	v.listBackups(ctx, s)
 	v.forgotten(s.gaps, adviceGap)
 	if err := v.lookUp(ctx, s); err != nil {
 		return nil, err

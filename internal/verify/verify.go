@@ -32,6 +32,8 @@ type Options struct {
 	SinceTime time.Time
 	// Workers is how many objects are read at once; 0 is one for each processor.
 	Workers int
+	// Now is the time by which a base backup counts as abandoned; zero is the present.
+	Now time.Time
 	// Pause waits between two looks at an archive that lacks something. nil is
 	// [archive.Pause].
 	Pause func(context.Context) error
@@ -86,7 +88,8 @@ func (v *Verifier) Run(ctx context.Context) (*Report, error) {
 		return &v.report, nil
 	}
 	v.continuity(s)
-	todo := v.plan(s)
+	v.backups(s)
+	todo, stored := v.plan(s), v.planBackups(s)
 	if len(todo) == 0 && s.since != 0 && v.report.Sound() {
 		return nil, fmt.Errorf("the archive holds nothing from %s on", s.since)
 	}
@@ -96,7 +99,11 @@ func (v *Verifier) Run(ctx context.Context) (*Report, error) {
 	for _, t := range todo {
 		v.total.Add(t.bytes(v.id.SegmentSize))
 	}
+	for _, o := range stored {
+		v.total.Add(o.PlainSize)
+	}
 	v.readAll(ctx, s, todo)
+	v.readBackups(ctx, stored)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
