@@ -20,7 +20,7 @@ func (a *app) newBackup() *cobra.Command {
 		RunE:                  noCommand,
 	}
 	addCommonOptions(cmd)
-	cmd.AddCommand(a.newBackupCreate(), a.newBackupDelete(), a.newBackupList())
+	cmd.AddCommand(a.newBackupCreate(), a.newBackupDelete(), a.newBackupList(), a.newBackupRestore())
 	return cmd
 }
 

@@ -67,9 +67,20 @@ func (p *backupProgress) tell(now time.Time, log *slog.Logger) {
 	log.Info("the base backup goes on", attrs...)
 }
 
-// show tells how far the backup is until the returned function is called: on a
-// terminal by a line below the log, else in the log.
+// show tells how far the backup is until the returned function is called.
 func (p *backupProgress) show(w *aboveBar, log *slog.Logger) (stop func()) {
+	return showTransfer(w, log, p)
+}
+
+// transfer is something long that can say how far it is.
+type transfer interface {
+	line(now time.Time) string            // for a terminal
+	tell(now time.Time, log *slog.Logger) // for a log
+}
+
+// showTransfer tells how far something is until the returned function is called: on a
+// terminal by a line below the log, else in the log.
+func showTransfer(w *aboveBar, log *slog.Logger, p transfer) (stop func()) {
 	interval := backupLogInterval
 	if isTerminal(w) {
 		interval = progressInterval
@@ -78,7 +89,7 @@ func (p *backupProgress) show(w *aboveBar, log *slog.Logger) (stop func()) {
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		p.follow(ticker.C, end, func(now time.Time) {
+		follow(ticker.C, end, func(now time.Time) {
 			if isTerminal(w) {
 				w.draw(p.line(now))
 			} else {
@@ -95,7 +106,7 @@ func (p *backupProgress) show(w *aboveBar, log *slog.Logger) (stop func()) {
 }
 
 // follow calls tell at every tick, until end is closed.
-func (p *backupProgress) follow(tick <-chan time.Time, end <-chan struct{}, tell func(now time.Time)) {
+func follow(tick <-chan time.Time, end <-chan struct{}, tell func(now time.Time)) {
 	for {
 		select {
 		case now := <-tick:

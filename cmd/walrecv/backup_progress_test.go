@@ -49,7 +49,7 @@ func TestBackupProgressFollows(t *testing.T) {
 	var p backupProgress
 	go func() {
 		defer close(ended)
-		p.follow(tick, end, func(now time.Time) { told = append(told, now) })
+		follow(tick, end, func(now time.Time) { told = append(told, now) })
 	}()
 	for i := range 3 {
 		tick <- time.Unix(int64(i), 0)

@@ -38,6 +38,9 @@ type app struct {
 	restore func(context.Context, restoreConfig, io.Writer) error
 	push    func(context.Context, pushConfig, io.Writer) error
 
+	// trial runs a restore_command as a server will; nil: it is not tried.
+	trial func(ctx context.Context, command string, owner *account, path string) error
+
 	worked bool // restore or push was called: its nil means done
 }
 
@@ -46,6 +49,7 @@ type app struct {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	a := &app{environ: environ, stdout: stdout, stderr: stderr}
 	a.receive, a.restore, a.push = a.runReceive, a.runRestore, a.runPush
+	a.trial = runTrial
 	return a.run(ctx, args)
 }
 

@@ -24,7 +24,7 @@ type may struct {
 var house = map[string]may{
 	"cmd/walrecv": {
 		ours: []string{
-			"internal/archive", "internal/backup", "internal/basebackup", "internal/check", "internal/codec", "internal/compress", "internal/crypt", "internal/drill", "internal/monitor", "internal/prune", "internal/push", "internal/recovery", "internal/restore",
+			"internal/archive", "internal/backup", "internal/basebackup", "internal/check", "internal/codec", "internal/compress", "internal/crypt", "internal/drill", "internal/extract", "internal/monitor", "internal/prune", "internal/push", "internal/recovery", "internal/restore",
 			"internal/status", "internal/units", "internal/verify", "internal/vfs", "receiver", "segment", "storage", "storage/local", "storage/s3",
 		},
 		theirs: []string{

@@ -1,0 +1,353 @@
+package integration
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/walrecv/walrecv/internal/pgtest"
+	"github.com/walrecv/walrecv/internal/s3test"
+)
+
+// TestBackupRestore restores base backups of a cluster with two tablespaces, and
+// compares them with what pg_basebackup leaves.
+func TestBackupRestore(t *testing.T) {
+	t.Parallel()
+	for _, major := range pgtest.Versions(t) {
+		if major < 15 {
+			continue
+		}
+		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
+			t.Parallel()
+			restoreBackups(t, major)
+		})
+	}
+}
+
+func restoreBackups(t *testing.T, major int) {
+	c := small(t, major, map[string]string{"autovacuum": "off"})
+	b := backupsOf(t, c)
+	withTablespaces(t, c)
+	c.Exec("create table mark(name text primary key)")
+	mark(c, "in the backup")
+	c.Exec("checkpoint")
+	line := b.create(c)
+	reference := basebackup(t, c)
+	mark(c, "behind it")
+
+	t.Run("recovers", func(t *testing.T) {
+		b := b.with(t)
+		mapping := mapped(t, c)
+		n := c.RestoredBy(t, func(dir string) {
+			out := b.restore(dir, append(mapping, "--verify")...)
+			for _, want := range []string{line.ID, dir, "tablespace", fmt.Sprintf("start a PostgreSQL %d server", major)} {
+				if !strings.Contains(out, want) {
+					t.Errorf("%q does not tell %q", out, want)
+				}
+			}
+			accepted(t, major, dir)
+			sameTrees(t, reference, dir)
+		}, nil)
+		n.Start()
+		n.WaitFor("select pg_is_in_recovery()", "f", patience)
+		wantMarks(t, n, "behind it in the backup")
+		for _, table := range []string{"inside0", "inside1"} {
+			if got := n.Query("select count(*) from " + table); got != "2000" {
+				t.Errorf("%s has %s rows", table, got)
+			}
+		}
+		checkHeapAndIndexes(t, n)
+	})
+	t.Run("refuses", func(t *testing.T) { b.with(t).refuses(line.ID) })
+	if major == pgtest.Versions(t)[0] {
+		t.Run("by root", func(t *testing.T) { b.with(t).byRoot() })
+		t.Run("full disk", func(t *testing.T) { b.with(t).onFullDisk() })
+		t.Run("encrypted", func(t *testing.T) {
+			b := b.with(t)
+			ids, files := identityFiles(t, 1)
+			pgtest.Give(t, filepath.Dir(files[0]))
+			line := b.create(c, "--encrypt-to", ids[0].Recipient().String())
+			dir := filepath.Join(newDir(t), "data")
+			b.restore(dir, append(mapped(t, c), "--backup", line.ID, "--decrypt-with", files[0])...)
+			accepted(t, major, dir)
+			if conf := string(readFile(t, filepath.Join(dir, "postgresql.auto.conf"))); !strings.Contains(conf, "--decrypt-with "+files[0]) {
+				t.Errorf("restore_command lacks the identity: %s", conf)
+			}
+		})
+		t.Run("s3", func(t *testing.T) { b.with(t).fromS3() })
+	}
+}
+
+// restore restores into a directory, which has to work, and returns what it says.
+func (b *backups) restore(dir string, args ...string) string {
+	b.t.Helper()
+	code, stdout, stderr := b.tryRestore(dir, args...)
+	if code != 0 {
+		b.t.Fatalf("backup restore ended with %d: %s", code, stderr)
+	}
+	return stdout
+}
+
+func (b *backups) tryRestore(dir string, args ...string) (code int, stdout, stderr string) {
+	b.t.Helper()
+	args = append([]string{"backup", "restore", "--archive", b.url, "--target-dir", dir}, args...)
+	return withStore(b.t, b.env, args...)
+}
+
+// mapped are options that give every tablespace of a cluster a new place.
+func mapped(t testing.TB, c *pgtest.Cluster) (args []string) {
+	t.Helper()
+	to := newDir(t)
+	for _, row := range c.QueryRows("select oid, pg_tablespace_location(oid) from pg_tablespace where pg_tablespace_location(oid) <> ''") {
+		args = append(args, "--tablespace-mapping", strings.ReplaceAll(row[1], "=", `\=`)+"="+filepath.Join(to, "spâce "+row[0]))
+	}
+	return args
+}
+
+// clientOf is a client program of a server's major: one of the system, or what
+// tools/need has got. It is nil where the short form of the tests can do without.
+func clientOf(t testing.TB, major int, name string) []string {
+	t.Helper()
+	for _, path := range []string{
+		fmt.Sprintf("/usr/lib/postgresql/%d/bin/%s", major, name),
+		filepath.Join(pgtest.ModuleRoot(t), "build", "pgclient", strconv.Itoa(major), "pg"),
+	} {
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if filepath.Base(path) == "pg" {
+			return []string{path, name}
+		}
+		return []string{path}
+	}
+	if pgtest.Long() {
+		t.Fatalf("no %s of PostgreSQL %d; get it with: tools/need pgclient%d", name, major, major)
+	}
+	return nil
+}
+
+// accepted lets pg_verifybackup look at a data directory.
+func accepted(t testing.TB, major int, dir string) {
+	t.Helper()
+	program := clientOf(t, major, "pg_verifybackup")
+	if program == nil {
+		t.Logf("no pg_verifybackup of PostgreSQL %d here", major)
+		return
+	}
+	out, err := exec.Command(program[0], append(program[1:], "--no-parse-wal", dir)...).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "backup successfully verified") {
+		t.Errorf("pg_verifybackup: %v\n%s", err, out)
+	}
+}
+
+// basebackup lets pg_basebackup make a data directory; "" without a pg_basebackup of
+// this major.
+func basebackup(t testing.TB, c *pgtest.Cluster) string {
+	t.Helper()
+	program := clientOf(t, c.Major, "pg_basebackup")
+	if program == nil {
+		t.Logf("no pg_basebackup of PostgreSQL %d here", c.Major)
+		return ""
+	}
+	dir := filepath.Join(t.TempDir(), "reference")
+	args := append(program[1:], "-d", c.ReplConn(), "-D", dir, "-X", "none", "-c", "fast", "--no-sync")
+	args = append(args, mapped(t, c)...) // the option has the same name there
+	if out, err := exec.Command(program[0], args...).CombinedOutput(); err != nil {
+		t.Fatalf("pg_basebackup: %v\n%s", err, out)
+	}
+	return dir
+}
+
+// differs says which files of two restored backups of an idle server are not the
+// same, by their nature: they say when and where a backup began, and what recovery is
+// to do. pg_basebackup makes the links of the tablespaces and has no tablespace_map.
+var differs = []string{
+	"backup_label", "backup_manifest", "tablespace_map", "global/pg_control", "postgresql.auto.conf", "recovery.signal",
+}
+
+// sameTrees compares all files, directories and permissions.
+func sameTrees(t testing.TB, reference, dir string) {
+	t.Helper()
+	if reference == "" {
+		return
+	}
+	want, got := dataTree(t, reference), dataTree(t, dir)
+	for _, name := range differs {
+		delete(want, name)
+		delete(got, name)
+	}
+	if len(want) < 900 {
+		t.Errorf("pg_basebackup has left %d files", len(want))
+	}
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if got[name] != want[name] {
+			t.Errorf("%s is %.80q, pg_basebackup's %.80q", name, got[name], want[name])
+		}
+	}
+	for name := range got {
+		if _, ok := want[name]; !ok {
+			t.Errorf("pg_basebackup has no %s", name)
+		}
+	}
+}
+
+// dataTree lists a data directory with its tablespaces.
+func dataTree(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	var add func(below, as string)
+	add = func(below, as string) {
+		err := filepath.WalkDir(below, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(below, path)
+			if err != nil {
+				return err
+			}
+			name := filepath.Join(as, rel)
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			switch {
+			case d.Type() == fs.ModeSymlink:
+				to, err := os.Readlink(path)
+				if err != nil {
+					return err
+				}
+				add(to, name)
+			case d.IsDir():
+				all[name] = info.Mode().String()
+			default:
+				all[name] = info.Mode().String() + " " + string(readFile(t, path))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(dir, "")
+	return all
+}
+
+// refuses: what cannot be done is said before anything is written.
+func (b *backups) refuses(id string) {
+	dir := filepath.Join(newDir(b.t), "data")
+	mapping := mapped(b.t, b.c)
+	for _, tt := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{nil, 1, "not empty"}, // the tablespaces are where the cluster has them
+		{append(mapping, "--tablespace-mapping", "/nowhere=/x"), 2, "no tablespace is at \"/nowhere\""},
+		{append(mapping, "--backup", "20000101T000000Z"), 1, "there is no base backup 20000101T000000Z"},
+		{append(mapping, "--target-lsn", "0/1000028"), 1, "recoverable is on timeline 1"},
+		{append(mapping, "--target-time", "2050-01-01 00:00:00+00"), 1, "recoverable is on timeline 1"},
+		{append(mapping, "--target-name", "nobody made this"), 1, "recoverable is on timeline 1"},
+		{append(mapping, "--system-id", "7"), 1, "nothing of the cluster"},
+	} {
+		code, stdout, stderr := b.tryRestore(dir, tt.args...)
+		if code != tt.code || !strings.Contains(stderr, tt.want) || stdout != "" {
+			b.t.Errorf("%q: exit code %d, %s%s; want %d, %q", tt.args, code, stdout, stderr, tt.code, tt.want)
+		}
+		if _, err := os.Lstat(dir); !os.IsNotExist(err) {
+			b.t.Fatalf("%q: %s is there: %v", tt.args, dir, err)
+		}
+	}
+	b.restore(dir, append(mapping, "--backup", id)...)
+	before := dataTree(b.t, dir)
+	if code, _, stderr := b.tryRestore(dir, mapped(b.t, b.c)...); code != 1 || !strings.Contains(stderr, "not empty") {
+		b.t.Errorf("a second time: exit code %d, %s", code, stderr)
+	}
+	if !maps.Equal(before, dataTree(b.t, dir)) {
+		b.t.Error("the second restore has touched what the first one made")
+	}
+}
+
+// byRoot: what root restores is the server's. Where the tests do not run as root they
+// can restore for themselves only, which the others do.
+func (b *backups) byRoot() {
+	if os.Geteuid() != 0 {
+		b.t.Log("not root")
+		return
+	}
+	parent := newDir(b.t)
+	dir := filepath.Join(parent, "made by root", "data")
+	args := append([]string{"backup", "restore", "--archive", b.url, "--target-dir", dir}, mapped(b.t, b.c)...)
+	cmd := exec.Command(b.bin, args...)
+	cmd.Env = append(os.Environ(), b.env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Contains(string(out), "does not work") || !strings.Contains(string(out), "as user postgres") {
+		b.t.Fatalf("%v: %s", err, out)
+	}
+	owner := func(path string) uint32 {
+		info, err := os.Lstat(path)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Uid
+	}
+	want := owner(parent)
+	n := 0
+	for _, below := range []string{filepath.Dir(dir), filepath.Join(dir, "pg_tblspc")} {
+		for path := range dataTree(b.t, below) {
+			n++
+			if got := owner(filepath.Join(below, path)); got != want {
+				b.t.Errorf("%s belongs to %d", path, got)
+			}
+		}
+	}
+	if n < 900 {
+		b.t.Errorf("only %d files", n)
+	}
+}
+
+// onFullDisk: a disk that gets full has nothing of a restore on it afterwards.
+func (b *backups) onFullDisk() {
+	if !canMount(b.t) {
+		return
+	}
+	dir := newDir(b.t)
+	// The program is nobody's root: that would restore for another user.
+	script := `mount -t tmpfs -o size=12m,mode=0700 none "$0" || exit 99
+unshare -U --map-user=1000 --map-group=1000 -- "$@"
+code=$?
+echo "left: $(find "$0" -mindepth 1 | wc -l)"
+exit $code`
+	args := append([]string{
+		"-Urm", "sh", "-c", script, dir, b.bin, "backup", "restore", "--archive", b.url, "--target-dir",
+		filepath.Join(dir, "above", "data"),
+	}, mapped(b.t, b.c)...)
+	p := pgtest.Command(b.t, toolPath(b.t, "unshare"), args...).Start()
+	if code := p.Wait(patience); code != 1 || !strings.Contains(p.Stderr(), "no space left on device") || p.Stdout() != "left: 0\n" {
+		b.t.Errorf("exit code %d: %s%s", code, p.Stdout(), p.Stderr())
+	}
+}
+
+// fromS3 restores from a store whose keys are in the environment, which the server
+// does not have: that is said.
+func (b *backups) fromS3() {
+	s := s3test.Start(b.t)
+	of := &backups{t: b.t, bin: b.bin, url: s.URL("some/prefix"), dir: s.Path("some/prefix"), env: s.Environ(), c: b.c}
+	r := newReceiver(b.t, b.c, "--archive", of.url, "-S", "s3restore")
+	r.env = of.env
+	r.start()
+	of.create(b.c)
+	dir := filepath.Join(newDir(b.t), "data")
+	code, _, stderr := of.tryRestore(dir, mapped(b.t, b.c)...)
+	if code != 0 || !strings.Contains(stderr, "AWS_SECRET_ACCESS_KEY") || !strings.Contains(stderr, "does not work with an empty environment") {
+		b.t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	accepted(b.t, b.c.Major, dir)
+}
