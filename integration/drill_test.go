@@ -57,7 +57,7 @@ func drillLatest(t *testing.T, w *drillable) {
 	dir := w.copied(t)
 	files := pgtest.TempDir(t)
 	checks, page := filepath.Join(files, "checks.sql"), filepath.Join(files, "page.html")
-	writeFile(t, checks, []byte("-- nobody else hears of it\nselect current_setting('listen_addresses') = '';\nselect current_setting('archive_mode') = 'off'\n;\nselect not pg_is_in_recovery();\n"))
+	writeFile(t, checks, []byte("-- nobody else hears of it\nselect current_setting('listen_addresses') = '';\nselect current_setting('archive_mode') = 'off'\n;\nselect not pg_is_in_recovery();\nselect pg_tablespace_location(oid) like '%walrecv-drill-%' from pg_tablespace where spcname = 'odd space';\n"))
 	pgtest.Give(t, files)
 	d := w.drill(t, dir, "--check", rowsAre(w.rows), "--check-file", checks, "--html", page, "-d", w.c.ReplConn())
 	// What is in the environment of a receiver does not get to restore_command.
@@ -80,14 +80,14 @@ func drillLatest(t *testing.T, w *drillable) {
 	for _, c := range d.Checks {
 		names[c.Name] += c.Result + " "
 	}
-	if names["target"] != "passed " || names["sql"] != strings.Repeat("passed ", 4) || names["amcheck"] != "passed " || names["checksums"] != "passed " {
+	if names["target"] != "passed " || names["sql"] != strings.Repeat("passed ", 5) || names["amcheck"] != "passed " || names["checksums"] != "passed " {
 		t.Errorf("checks: %v", names)
 	}
 	if !strings.Contains(string(readFile(t, page)), "</html>") {
 		t.Error("there is no page")
 	}
 	kept := w.results(t, dir)
-	if len(kept) != 1 || !kept[0].Success || kept[0].ID != d.ID || kept[0].ReachedLSN != d.Result.LSN || kept[0].Checks != 7 || kept[0].RestoreSeconds != times.Restore {
+	if len(kept) != 1 || !kept[0].Success || kept[0].ID != d.ID || kept[0].ReachedLSN != d.Result.LSN || kept[0].Checks != 8 || kept[0].RestoreSeconds != times.Restore {
 		t.Errorf("kept: %+v", kept)
 	}
 }
@@ -139,6 +139,7 @@ func drillObjects(t *testing.T, w *drillable) {
 		"data":     {func(dir string) { flip(t, w.in(dir, "backup", w.backup.ID, "base.000001.tar.zst"), 500) }, drill.Damaged, "base.000001.tar"},
 		"missing":  {func(dir string) { remove(t, w.in(dir, "backup", w.backup.ID, "base.000001.tar.zst")) }, drill.Missing, "base.000001.tar"},
 		"none":     {func(dir string) { remove(t, w.in(dir, "backup", w.backup.ID, "backup.json")) }, drill.NoBackup, "no base backup that is good"},
+		"WAL":      {func(dir string) { flip(t, w.lastButOne(t, dir), 500) }, drill.ServerFailed, "ended before the target"},
 	} {
 		dir := w.copied(t)
 		fault.do(dir)
@@ -172,11 +173,7 @@ func drillUnreachable(t *testing.T, w *drillable) {
 		t.Errorf("another major: %s", d.Stderr())
 	}
 	dir := w.copied(t)
-	segments, err := filepath.Glob(w.in(dir, "wal", "00000001", "*.zst"))
-	if err != nil || len(segments) < 3 {
-		t.Fatalf("%v, %v", segments, err)
-	}
-	remove(t, segments[len(segments)-2])
+	remove(t, w.lastButOne(t, dir))
 	w.drill(t, dir, "--target-lsn", w.end).run(3, drill.Unreachable)
 }
 

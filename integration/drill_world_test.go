@@ -37,7 +37,9 @@ func drillWorld(t *testing.T, major int) *drillable {
 	c.Start()
 	w := &drillable{c: c, whole: newArchive(t)}
 	r := newReceiver(t, c, "--archive", w.whole, "--tail-interval", "100ms").start()
-	c.Exec("create table t(i int primary key, x text)")
+	space := pgtest.TempDir(t)
+	c.Exec("create tablespace \"odd space\" location '" + space + "'")
+	c.Exec("create table t(i int primary key, x text) tablespace \"odd space\"")
 	w.insert(10)
 	w.backup = (&backups{t: t, bin: r.bin, url: w.whole, dir: w.whole, c: c}).create(c)
 	w.insert(10)
@@ -81,6 +83,16 @@ func (w *drillable) copied(t *testing.T) string {
 // in is the path of something of the cluster in an archive.
 func (w *drillable) in(archive string, parts ...string) string {
 	return filepath.Join(append([]string{archive, w.c.SystemID()}, parts...)...)
+}
+
+// lastButOne is the object of the last segment but one that is complete.
+func (w *drillable) lastButOne(t *testing.T, archive string) string {
+	t.Helper()
+	segments, err := filepath.Glob(w.in(archive, "wal", "00000001", "*.zst"))
+	if err != nil || len(segments) < 3 {
+		t.Fatalf("%v, %v", segments, err)
+	}
+	return segments[len(segments)-2]
 }
 
 // drilled is a drill that has ended, or runs.

@@ -52,9 +52,9 @@ func (a *app) runDrill(parent context.Context, c drillConfig) error {
 	var setup *drill.SetupError
 	switch {
 	case errors.As(err, &setup):
-		return errors.Join(usageError("%w", err), page.discard())
+		return usageError("%w", err)
 	case err != nil:
-		return errors.Join(unreadable(err), page.discard())
+		return unreadable(err)
 	}
 	return errors.Join(a.tellDrill(c, o, report, page), drillVerdict(report))
 }
@@ -192,18 +192,33 @@ func (a *app) askServer(c drillConfig, o *drill.Options) error {
 	return nil
 }
 
-// page is the file of --html, which was found to be writable before hours of work.
-type page struct{ path string }
+// page is the file of --html.
+type page struct {
+	path   string
+	device bool // or a pipe: it is written to, and not replaced
+}
 
+// openPage finds out whether the page can be written, before hours of work.
 func openPage(path string) (*page, error) {
 	if path == "" {
 		return nil, nil //nolint:nilnil // none was asked for
 	}
+	info, err := os.Stat(path)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err == nil && !info.Mode().IsRegular() {
+		return &page{path: path, device: true}, nil
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644) //nolint:gosec // for a web server, say
+	if err == nil {
+		err = f.Close()
+	}
+	if err == nil && missing {
+		err = os.Remove(path)
+	}
 	if err != nil {
 		return nil, usageError("--html: %w", err)
 	}
-	return &page{path}, f.Close()
+	return &page{path: path}, nil
 }
 
 // write replaces the file by the page of a report.
@@ -215,22 +230,15 @@ func (p *page) write(report *drill.Report) error {
 	if err := report.HTML(&text); err != nil {
 		return err
 	}
-	return vfs.WriteFile(vfs.OS(), p.path, 0o644, []byte(text.String()))
-}
-
-// discard removes the file if there was none before: nothing is to be told.
-func (p *page) discard() error {
-	if p == nil {
-		return nil
+	if !p.device {
+		return vfs.WriteFile(vfs.OS(), p.path, 0o644, []byte(text.String()))
 	}
-	info, err := os.Stat(p.path)
-	if err != nil || info.Size() > 0 {
-		return nil //nolint:nilerr // nothing to remove
-	}
-	if err := os.Remove(p.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	f, err := os.OpenFile(p.path, os.O_WRONLY, 0)
+	if err != nil {
 		return err
 	}
-	return nil
+	_, err = f.WriteString(text.String())
+	return errors.Join(err, f.Close())
 }
 
 // newDrillWatchdog declares the command that a drill runs beside itself.

@@ -117,7 +117,7 @@ func (a *Account) can(ctx context.Context, test, file string) bool {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", test, "sh", file) //nolint:gosec // the file is an argument, the script a constant
-	cmd.SysProcAttr = (&Account{UID: a.UID, GID: a.GID, groups: a.groups, switched: a.switched}).attributes(false)
+	cmd.SysProcAttr = a.plain().attributes(false)
 	cmd.Dir = "/"
 	return cmd.Run() == nil
 }
@@ -126,6 +126,13 @@ func (a *Account) can(ctx context.Context, test, file string) bool {
 func (a *Account) reaches(ctx context.Context, dir string) bool {
 	dir, err := filepath.Abs(dir)
 	return err == nil && (!a.other() || a.can(ctx, `cd "$1"`, dir))
+}
+
+// plain is the same without the right to read everything.
+func (a *Account) plain() *Account {
+	less := *a
+	less.ReadAll = false
+	return &less
 }
 
 // attributes are those of a process that runs as this user, in a session of its own

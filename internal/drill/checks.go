@@ -144,7 +144,7 @@ func (s *restored) run(ctx context.Context, program string, args ...string) (str
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = s.p.dir // where it is found if this process is killed
 	cmd.Env = append(s.environ, "PGOPTIONS=-c session_preload_libraries= -c local_preload_libraries= -c statement_timeout=0", "HOME="+s.p.dir)
-	cmd.SysProcAttr = s.p.as.attributes(true)
+	cmd.SysProcAttr = s.p.as.plain().attributes(true)
 	cmd.WaitDelay = logWithin
 	var out limited
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -169,7 +169,7 @@ func (d *drill) download(ctx context.Context) error {
 	defer d.step("download", began)
 	mapping := map[string]string{}
 	for _, t := range b.Tablespaces {
-		if t.OID != 0 {
+		if filepath.IsAbs(t.Location) { // others lie in the data directory
 			mapping[t.Location] = filepath.Join(d.place.file(tablesDir), fmt.Sprint(t.OID))
 		}
 	}
