@@ -246,4 +246,15 @@ func drillAsRoot(t *testing.T, w *drillable) {
 		t.Errorf("%v: %s", err, out)
 	}
 	d.leftNothing()
+	// And with one that is somebody else's, who goes on using it.
+	cmd.Args[3] = w.copied(t)
+	cmd = exec.Command(cmd.Path, cmd.Args[1:]...)
+	cmd.Env = []string{"TMPDIR=" + d.temp, "HOME=/root"}
+	if out, err := cmd.Output(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	code, _, stderr := pgtest.Run(t, pgtest.Build(t), "verify", "--archive", cmd.Args[3])
+	if r, err := os.Stat(w.in(cmd.Args[3], "drills")); code != 0 || err != nil || r.Sys().(*syscall.Stat_t).Uid == 0 {
+		t.Errorf("%d, %s, %v", code, stderr, err)
+	}
 }

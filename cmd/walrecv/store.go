@@ -21,7 +21,12 @@ type storeOptions struct {
 // yet: errors are about configuration.
 func openStore(ctx context.Context, location storage.Location, environ []string, o storeOptions) (storage.Store, error) {
 	if location.Scheme != storage.SchemeS3 {
-		return local.New(vfs.OS(), location.Path, local.Private), nil
+		// What root puts there its owner has to be able to read.
+		fsys, err := vfs.OwnedAs(location.Path)
+		if err != nil {
+			fsys = vfs.OS() // the store will say what is wrong with it
+		}
+		return local.New(fsys, location.Path, local.Private), nil
 	}
 	store, err := s3.New(ctx, location.S3, s3.Options{
 		Environ: environ, Connections: o.connections, Unsafe: o.unsafe, Classed: classed, Ours: uploaded,

@@ -192,7 +192,7 @@ func (d *drill) downloadFailed(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return err
 	case errors.Is(err, archive.ErrEncrypted):
-		return &SetupError{err}
+		return &SetupError{fmt.Errorf("%w; give an identity that fits with --decrypt-with", err)}
 	case full(err):
 		return d.fail(ScratchFull, err.Error())
 	case errors.Is(err, fs.ErrNotExist):
