@@ -3,6 +3,8 @@ package integration
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/walrecv/walrecv/internal/pgtest"
@@ -11,18 +13,25 @@ import (
 // replicas are a primary with a receiver and a base backup, and the standbys that
 // "walrecv backup restore" makes of it.
 type replicas struct {
-	t       testing.TB
+	t       *testing.T
 	bin     string
 	archive string
+	writes  []string // what who writes to the archive needs, and who reads from it
+	reads   []string
 	p       *pgtest.Cluster
 	r       *receiver
 }
 
 // newReplicas takes a backup whose WAL the primary then removes: whoever is made of
-// it needs the archive.
-func newReplicas(t testing.TB, major int) *replicas {
+// it needs the archive, which is encrypted for the newest version.
+func newReplicas(t *testing.T, major int) *replicas {
 	t.Helper()
 	rs := &replicas{t: t, bin: pgtest.Build(t), archive: newArchive(t)}
+	if major == slices.Max(pgtest.Versions(t)) {
+		ids, files := identityFiles(t, 1)
+		pgtest.Give(t, filepath.Dir(files[0]))
+		rs.writes, rs.reads = []string{"--encrypt-to", ids[0].Recipient().String()}, []string{"--decrypt-with", files[0]}
+	}
 	rs.p = pgtest.New(t, pgtest.Options{
 		Major: major, WALSegmentSize: 1 << 20,
 		// Replicas get them too; a receiver on one needs its slot.
@@ -32,7 +41,7 @@ func newReplicas(t testing.TB, major int) *replicas {
 	})
 	rs.p.Start()
 	rs.p.Exec("create table mark(name text primary key)")
-	rs.r = newReceiver(t, rs.p, "--archive", rs.archive, "--synchronous", "--tail-interval", "200ms").start()
+	rs.r = rs.receiver(rs.p, "--synchronous")
 	first := walFile(rs.p)
 	rs.backup(rs.p)
 	mark(rs.p, "behind the backup")
@@ -40,10 +49,17 @@ func newReplicas(t testing.TB, major int) *replicas {
 	return rs
 }
 
+// receiver starts one from a server into the archive.
+func (rs *replicas) receiver(from *pgtest.Cluster, args ...string) *receiver {
+	rs.t.Helper()
+	return newReceiver(rs.t, from, slices.Concat(args, []string{"--archive", rs.archive, "--tail-interval", "200ms"}, rs.writes)...).start()
+}
+
 // backup takes a base backup of a server, from now on the newest.
 func (rs *replicas) backup(of *pgtest.Cluster) {
 	rs.t.Helper()
-	code, stdout, stderr := pgtest.Run(rs.t, rs.bin, "backup", "create", "-d", of.ReplConn(), "--archive", rs.archive)
+	args := append([]string{"backup", "create", "-d", of.ReplConn(), "--archive", rs.archive}, rs.writes...)
+	code, stdout, stderr := pgtest.Run(rs.t, rs.bin, args...)
 	if code != 0 {
 		rs.t.Fatalf("backup create ended with %d: %s%s", code, stdout, stderr)
 	}
@@ -65,7 +81,7 @@ func removed(p *pgtest.Cluster, r *receiver, name string) {
 func (rs *replicas) restored(settings map[string]string, args ...string) *pgtest.Cluster {
 	rs.t.Helper()
 	return rs.p.RestoredBy(rs.t, func(dir string) {
-		all := append([]string{"backup", "restore", "--archive", rs.archive, "--target-dir", dir}, args...)
+		all := slices.Concat([]string{"backup", "restore", "--archive", rs.archive, "--target-dir", dir}, rs.reads, args)
 		if code, stdout, stderr := pgtest.Run(rs.t, rs.bin, all...); code != 0 {
 			rs.t.Fatalf("%s: ended with %d: %s%s", all, code, stdout, stderr)
 		}
@@ -96,7 +112,11 @@ const content = "select count(*) || ' ' || coalesce(md5(string_agg(t::text, ' ' 
 // from another standby. They follow, stand beside walrecv in synchronous_standby_names,
 // and are promoted.
 func TestReplicas(t *testing.T) {
+	t.Parallel()
 	for _, major := range pgtest.Versions(t) {
+		if major < 15 {
+			continue // no base backup can be taken of it
+		}
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			t.Parallel()
 			rs := newReplicas(t, major)
@@ -118,7 +138,7 @@ func TestReplicas(t *testing.T) {
 			}
 			synchronousNames(t, rs.p)
 			leftBehind(rs, fed, cascaded)
-			other := newReceiver(t, slotted, "--archive", rs.archive, "--tail-interval", "200ms").start()
+			other := rs.receiver(slotted)
 			promoted(t, rs, delayed, cascaded, fed, slotted)
 			behindTheFork(rs, slotted, other)
 		})
@@ -236,7 +256,7 @@ func behindTheFork(rs *replicas, p *pgtest.Cluster, r *receiver) {
 	checkHeapAndIndexes(rs.t, again)
 	r.reaches(p, p.FlushLSN())
 	r.stop()
-	if v, text := verifyArchive(rs.t, rs.archive, 0); len(v.Timelines) != 2 {
+	if v, text := verifyArchive(rs.t, rs.archive, 0, rs.reads...); len(v.Timelines) != 2 {
 		rs.t.Error(text)
 	}
 }
