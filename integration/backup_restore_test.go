@@ -36,6 +36,7 @@ func restoreBackups(t *testing.T, major int) {
 	c := small(t, major, map[string]string{"autovacuum": "off"})
 	b := backupsOf(t, c)
 	withTablespaces(t, c)
+	withRawTablespace(t, c)
 	c.Exec("create table mark(name text primary key)")
 	mark(c, "in the backup")
 	c.Exec("checkpoint")
@@ -59,8 +60,8 @@ func restoreBackups(t *testing.T, major int) {
 		n.Start()
 		n.WaitFor("select pg_is_in_recovery()", "f", patience)
 		wantMarks(t, n, "behind it in the backup")
-		for _, table := range []string{"inside0", "inside1"} {
-			if got := n.Query("select count(*) from " + table); got != "2000" {
+		for table, want := range map[string]string{"inside0": "2000", "inside1": "2000", "inside_raw": "1000"} {
+			if got := n.Query("select count(*) from " + table); got != want {
 				t.Errorf("%s has %s rows", table, got)
 			}
 		}
@@ -69,13 +70,14 @@ func restoreBackups(t *testing.T, major int) {
 	t.Run("refuses", func(t *testing.T) { b.with(t).refuses(line.ID) })
 	if major == pgtest.Versions(t)[0] {
 		t.Run("by root", func(t *testing.T) { b.with(t).byRoot() })
+		t.Run("interrupted", func(t *testing.T) { b.with(t).interrupted(line.ID) })
 		t.Run("full disk", func(t *testing.T) { b.with(t).onFullDisk() })
 		t.Run("encrypted", func(t *testing.T) {
 			b := b.with(t)
 			ids, files := identityFiles(t, 1)
 			pgtest.Give(t, filepath.Dir(files[0]))
 			line := b.create(c, "--encrypt-to", ids[0].Recipient().String())
-			dir := filepath.Join(newDir(t), "data")
+			dir := filepath.Join(pgtest.DataDir(t), "data")
 			b.restore(dir, append(mapped(t, c), "--backup", line.ID, "--decrypt-with", files[0])...)
 			accepted(t, major, dir)
 			if conf := string(readFile(t, filepath.Join(dir, "postgresql.auto.conf"))); !strings.Contains(conf, "--decrypt-with "+files[0]) {
@@ -83,6 +85,51 @@ func restoreBackups(t *testing.T, major int) {
 			}
 		})
 		t.Run("s3", func(t *testing.T) { b.with(t).fromS3() })
+	}
+}
+
+// withRawTablespace gives a cluster a tablespace on a path that is not UTF-8, as
+// databases of other encodings have them.
+func withRawTablespace(t testing.TB, c *pgtest.Cluster) {
+	t.Helper()
+	dir := filepath.Join(newDir(t), "r\xe4w=")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Give(t, dir)
+	c.Exec("create database raw encoding 'SQL_ASCII' template template0")
+	p := c.Command(t, "psql", "-XqAt", "-d", "raw", "-c", "create tablespace raw location '"+dir+"'").Start()
+	if code := p.Wait(patience); code != 0 {
+		t.Fatal(p.Stderr())
+	}
+	c.Exec("create table inside_raw tablespace raw as select i from generate_series(1, 1000) i")
+}
+
+// interrupted: a restore that is ended by a signal leaves nothing.
+func (b *backups) interrupted(id string) {
+	object := filepath.Join(b.dir, b.c.SystemID(), "backup", id, "base.000001.tar.zst")
+	must := func(err error) {
+		b.t.Helper()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	must(os.Rename(object, object+".away"))
+	defer func() { must(os.Rename(object+".away", object)) }()
+	must(syscall.Mkfifo(object, 0o600)) // of which nothing ever comes
+	pgtest.Give(b.t, object)
+	dir := filepath.Join(pgtest.DataDir(b.t), "above", "data")
+	p := pgtest.Command(b.t, b.bin, append([]string{"backup", "restore", "--archive", b.url, "--target-dir", dir, "--backup", id}, mapped(b.t, b.c)...)...).Start()
+	pgtest.Eventually(b.t, patience, func() bool {
+		_, err := os.Stat(filepath.Join(dir, "backup_manifest"))
+		return err == nil
+	}, "the restore does not begin: %s", p.Stderr())
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(patience); code != 1 || !strings.Contains(p.Stderr(), "interrupted by signal: terminated") || p.Stdout() != "" {
+		b.t.Errorf("exit code %d: %s%s", code, p.Stdout(), p.Stderr())
+	}
+	if _, err := os.Lstat(filepath.Dir(dir)); !os.IsNotExist(err) {
+		b.t.Errorf("something is left: %v", err)
 	}
 }
 
@@ -105,11 +152,11 @@ func (b *backups) tryRestore(dir string, args ...string) (code int, stdout, stde
 // mapped are options that give every tablespace of a cluster a new place.
 func mapped(t testing.TB, c *pgtest.Cluster) (args []string) {
 	t.Helper()
-	to := newDir(t)
+	to := pgtest.DataDir(t)
 	for _, row := range c.QueryRows("select oid, pg_tablespace_location(oid) from pg_tablespace where pg_tablespace_location(oid) <> ''") {
 		args = append(args, "--tablespace-mapping", strings.ReplaceAll(row[1], "=", `\=`)+"="+filepath.Join(to, "spâce "+row[0]))
 	}
-	return args
+	return slices.Clip(args) // callers add theirs
 }
 
 // clientOf is a client program of a server's major: one of the system, or what
@@ -242,7 +289,7 @@ func dataTree(t testing.TB, dir string) map[string]string {
 
 // refuses: what cannot be done is said before anything is written.
 func (b *backups) refuses(id string) {
-	dir := filepath.Join(newDir(b.t), "data")
+	dir := filepath.Join(pgtest.DataDir(b.t), "data")
 	mapping := mapped(b.t, b.c)
 	for _, tt := range []struct {
 		args []string
@@ -252,7 +299,8 @@ func (b *backups) refuses(id string) {
 		{nil, 1, "not empty"}, // the tablespaces are where the cluster has them
 		{append(mapping, "--tablespace-mapping", "/nowhere=/x"), 2, "no tablespace is at \"/nowhere\""},
 		{append(mapping, "--backup", "20000101T000000Z"), 1, "there is no base backup 20000101T000000Z"},
-		{append(mapping, "--target-lsn", "0/1000028"), 1, "recoverable is on timeline 1"},
+		{append(mapping, "--target-lsn", "0/200028"), 1, "recoverable is on timeline 1"}, // from before the backup
+		{append(mapping, "--target-lsn", "7F/200028"), 1, "recoverable is on timeline 1"},
 		{append(mapping, "--target-time", "2050-01-01 00:00:00+00"), 1, "recoverable is on timeline 1"},
 		{append(mapping, "--target-name", "nobody made this"), 1, "recoverable is on timeline 1"},
 		{append(mapping, "--system-id", "7"), 1, "nothing of the cluster"},
@@ -282,7 +330,7 @@ func (b *backups) byRoot() {
 		b.t.Log("not root")
 		return
 	}
-	parent := newDir(b.t)
+	parent := pgtest.DataDir(b.t)
 	dir := filepath.Join(parent, "made by root", "data")
 	args := append([]string{"backup", "restore", "--archive", b.url, "--target-dir", dir}, mapped(b.t, b.c)...)
 	cmd := exec.Command(b.bin, args...)
@@ -318,7 +366,7 @@ func (b *backups) onFullDisk() {
 	if !canMount(b.t) {
 		return
 	}
-	dir := newDir(b.t)
+	dir := pgtest.DataDir(b.t)
 	// The program is nobody's root: that would restore for another user.
 	script := `mount -t tmpfs -o size=12m,mode=0700 none "$0" || exit 99
 unshare -U --map-user=1000 --map-group=1000 -- "$@"
@@ -344,7 +392,7 @@ func (b *backups) fromS3() {
 	r.env = of.env
 	r.start()
 	of.create(b.c)
-	dir := filepath.Join(newDir(b.t), "data")
+	dir := filepath.Join(pgtest.DataDir(b.t), "data")
 	code, _, stderr := of.tryRestore(dir, mapped(b.t, b.c)...)
 	if code != 0 || !strings.Contains(stderr, "AWS_SECRET_ACCESS_KEY") || !strings.Contains(stderr, "does not work with an empty environment") {
 		b.t.Fatalf("exit code %d: %s", code, stderr)

@@ -50,9 +50,9 @@ func (r *restoring) tell(w io.Writer, result extract.Result, owner *account) err
 	b := r.plan.Backup
 	var text strings.Builder
 	fmt.Fprintf(&text, "base backup %s of %s is restored into %s: %s in %d files, each as its manifest says%s\n",
-		b.ID, b.Started.UTC().Format("2006-01-02 15:04:05 UTC"), r.config.targetDir, roughSize(result.Bytes), result.Files, r.reread())
+		b.ID, b.Started.UTC().Format("2006-01-02 15:04:05 UTC"), escaped(r.config.targetDir), roughSize(result.Bytes), result.Files, r.reread())
 	for _, oid := range slices.Sorted(maps.Keys(result.Tablespaces)) {
-		fmt.Fprintf(&text, "tablespace %d is in %s\n", oid, result.Tablespaces[oid])
+		fmt.Fprintf(&text, "tablespace %d is in %s\n", oid, escaped(result.Tablespaces[oid]))
 	}
 	if r.plan.Note != "" {
 		fmt.Fprintf(&text, "note: %s\n", r.plan.Note)

@@ -45,9 +45,9 @@ type Backup struct {
 
 // Tablespace is a directory that was backed up.
 type Tablespace struct {
-	OID      uint32 `json:"oid"`      // 0: the data directory
-	Location string `json:"location"` // as the server has it; "" for the data directory
-	Size     int64  `json:"size"`     // what the server estimated, bytes
+	OID      uint32 // 0: the data directory
+	Location string // as the server has it, of any encoding; "" for the data directory
+	Size     int64  // what the server estimated, bytes
 }
 
 // Tar is the name of the tablespace's tar, as in [archive.TarFile].

@@ -1,7 +1,10 @@
 package backup
 
 import (
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"unicode/utf8"
 
 	"github.com/walrecv/walrecv/internal/archive"
 )
@@ -67,4 +70,40 @@ func decode(data []byte, into any) error {
 		return &archive.FormatError{Format: head.Format}
 	}
 	return json.Unmarshal(data, into)
+}
+
+// tablespaceJSON is a tablespace in a document. A path is bytes, in whatever encoding,
+// and JSON has UTF-8 only.
+type tablespaceJSON struct {
+	OID             uint32 `json:"oid"`
+	Location        string `json:"location"`
+	EncodedLocation string `json:"encoded_location,omitempty"` // hexadecimal, if Location is not UTF-8
+	Size            int64  `json:"size"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (t Tablespace) MarshalJSON() ([]byte, error) {
+	j := tablespaceJSON{OID: t.OID, Location: t.Location, Size: t.Size}
+	if !utf8.ValidString(t.Location) {
+		j.EncodedLocation = hex.EncodeToString([]byte(t.Location))
+	}
+	return json.Marshal(j)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *Tablespace) UnmarshalJSON(data []byte) error {
+	var j tablespaceJSON
+	if err := json.Unmarshal(data, &j); err != nil {
+		return err
+	}
+	*t = Tablespace{OID: j.OID, Location: j.Location, Size: j.Size}
+	if j.EncodedLocation == "" {
+		return nil
+	}
+	location, err := hex.DecodeString(j.EncodedLocation)
+	if err != nil {
+		return fmt.Errorf("the location of tablespace %d: %w", j.OID, err)
+	}
+	t.Location = string(location)
+	return nil
 }

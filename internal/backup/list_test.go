@@ -26,13 +26,15 @@ func TestDocuments(t *testing.T) {
 		t.Errorf("read as %+v, want %+v", got, start)
 	}
 	b := sampleBackup("x", 0)
+	b.Tablespaces = append(b.Tablespaces[:1:1], Tablespace{OID: 16385, Location: "/srv/\xe4", Size: 1}, b.Tablespaces[1])
+	b.Objects = append([]archive.Stored{{File: "16385.000001.tar.zst"}}, b.Objects...)
 	data = must[[]byte](t)(encodeBackup(b))
 	if got := must[*Backup](t)(decodeBackup("x", data)); !reflect.DeepEqual(got, b) {
 		t.Errorf("read as %+v, want %+v", got, b)
 	}
 	for _, part := range []string{
 		`"format": 1`, `"id": "x"`, `"end_lsn": "0/5000140"`, `"end_timeline": 2`, `"finished": "2026-11-22T07:31:00.123456Z"`, `"server_version": "15.20"`,
-		`"oid": 16384`, `"location": "/srv/a b"`, `"size": 4194304`, `"file": "base.000002.tar.zst"`, `"plain_size": 102`, `"stored_size": 46`, `"sha256": "02000000`,
+		`"oid": 16384`, `"location": "/srv/a b"`, `"encoded_location": "2f7372762fe4"`, `"size": 4194304`, `"file": "base.000002.tar.zst"`, `"plain_size": 102`, `"stored_size": 46`, `"sha256": "02000000`,
 	} {
 		if !bytes.Contains(data, []byte(part)) {
 			t.Errorf("backup.json lacks %s: %s", part, data)

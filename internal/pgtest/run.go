@@ -192,6 +192,13 @@ func TempDir(t testing.TB) string {
 	return r.tempDir(t, r.dir)
 }
 
+// DataDir is TempDir for as much as a data directory has: in memory, where there is room.
+func DataDir(t testing.TB) string {
+	t.Helper()
+	r := currentRun(t)
+	return r.tempDir(t, r.data)
+}
+
 func (r *run) tempDir(t testing.TB, below string) string {
 	t.Helper()
 	dir, err := r.mkdir(below, "d")
