@@ -73,6 +73,9 @@ func Gather(ctx context.Context, a *archive.Archive, where string, now time.Time
 	}
 	g.finish()
 	g.backups(entries)
+	if err := g.drill(ctx, a); err != nil {
+		return nil, err
+	}
 	return g.report, nil
 }
 

@@ -6,6 +6,7 @@ package status
 import (
 	"time"
 
+	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/backup"
 	"github.com/walrecv/walrecv/segment"
 )
@@ -13,19 +14,20 @@ import (
 // Report is what an archive holds of one cluster. Its JSON is described in
 // docs/status.md; lists are never null, and what has no value is left out.
 type Report struct {
-	Archive       string         `json:"archive"` // where it is
-	SystemID      string         `json:"system_identifier"`
-	Major         int            `json:"postgresql_major"`
-	SegmentSize   int64          `json:"wal_segment_size"`  // bytes
-	Timeline      uint32         `json:"timeline,omitzero"` // the newest one
-	Window        *Window        `json:"window,omitempty"`
-	Recoverable   []Recoverable  `json:"recoverable"` // by timeline, then by position
-	Backups       []backup.Line  `json:"backups"`     // oldest first
-	Segments      Counts         `json:"segment_counts"`
-	Timelines     []Timeline     `json:"timelines"`
-	Gaps          []Gap          `json:"gaps"`
-	Marks         []Mark         `json:"marks"`
-	RestorePoints []RestorePoint `json:"restore_points"`
+	Archive       string               `json:"archive"` // where it is
+	SystemID      string               `json:"system_identifier"`
+	Major         int                  `json:"postgresql_major"`
+	SegmentSize   int64                `json:"wal_segment_size"`  // bytes
+	Timeline      uint32               `json:"timeline,omitzero"` // the newest one
+	Window        *Window              `json:"window,omitempty"`
+	Recoverable   []Recoverable        `json:"recoverable"` // by timeline, then by position
+	Backups       []backup.Line        `json:"backups"`     // oldest first
+	LastDrill     *archive.DrillResult `json:"last_drill,omitempty"`
+	Segments      Counts               `json:"segment_counts"`
+	Timelines     []Timeline           `json:"timelines"`
+	Gaps          []Gap                `json:"gaps"`
+	Marks         []Mark               `json:"marks"`
+	RestorePoints []RestorePoint       `json:"restore_points"`
 	// MoreRestorePoints counts those that segments had too many of.
 	MoreRestorePoints int       `json:"more_restore_points,omitzero"`
 	Problems          []Problem `json:"problems"`

@@ -92,12 +92,10 @@ func (t *texter) head(r *Report) {
 		t.line("timeline", r.Timeline)
 	}
 	t.recoverable(r)
-	if r.Window == nil {
-		return
-	}
-	if !r.Window.FirstCommit.IsZero() {
+	if r.Window != nil && !r.Window.FirstCommit.IsZero() {
 		t.line("commits", fmt.Sprintf("%s to %s", cell(r.Window.FirstCommit), cell(r.Window.LastCommit)))
 	}
+	t.drill(r)
 }
 
 // words says what was counted.
