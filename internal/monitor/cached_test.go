@@ -68,3 +68,36 @@ func TestCachedBefore(t *testing.T) {
 		}
 	})
 }
+
+// TestRarely: nobody waits, and what was known stays.
+func TestRarely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls, fails := 0, errors.New("no")
+		get := Rarely(func() (int, error) { calls++; time.Sleep(time.Second); return calls, fails })
+		expect := func(what string, want int, wantKnown bool, wantCalls int) {
+			t.Helper()
+			began := time.Now()
+			n, known := get()
+			if waited := time.Since(began); known != wantKnown || n != want || waited != 0 {
+				t.Errorf("%s: %d, %v after %v, want %d, %v", what, n, known, waited, want, wantKnown)
+			}
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if calls != wantCalls {
+				t.Errorf("%s: %d calls, want %d", what, calls, wantCalls)
+			}
+		}
+		expect("at first", 0, false, 1)
+		expect("after a failure", 0, false, 1)
+		time.Sleep(rareRetry)
+		fails = nil
+		expect("a minute later", 0, false, 2)
+		expect("once it was found", 2, true, 2)
+		time.Sleep(rareAge - 10*time.Second)
+		expect("before five minutes are over", 2, true, 2)
+		time.Sleep(10 * time.Second)
+		fails = errors.New("no")
+		expect("then", 2, true, 3)
+		expect("after another failure", 2, true, 3)
+	})
+}

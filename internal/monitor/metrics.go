@@ -42,6 +42,10 @@ var (
 	timeline   = desc("timeline", "Timeline that is received.")
 	streaming  = desc("streaming", "Whether WAL is being streamed: 1 or 0.")
 
+	lastBackup   = desc("last_backup_timestamp_seconds", "When the newest good base backup in the archive ended, in seconds since 1970.")
+	lastDrill    = desc("last_drill_timestamp_seconds", "When the last restore drill ended, in seconds since 1970.")
+	drillSuccess = desc("last_drill_success", "Whether the last restore drill succeeded: 1 or 0.")
+
 	walBytes       = desc("wal_bytes_total", "WAL received since the start.")
 	verifyFailures = desc("wal_verify_failures_total", "Places of received WAL that were not sound.")
 	reconnects     = desc("reconnects_total", "How often streaming began again on a new connection.")
@@ -54,7 +58,7 @@ var (
 		receivedLSN, writtenLSN, flushedLSN, sealedLSN, serverLSN, lagBytes, lagSeconds, spoolBytes, gaps,
 		timeline, streaming, walBytes, verifyFailures, reconnects, buildInfo,
 	}
-	archiveOnly = []*prometheus.Desc{archivedLSN, unarchived, spoolMax, paused}
+	archiveOnly = []*prometheus.Desc{archivedLSN, unarchived, spoolMax, paused, lastBackup, lastDrill, drillSuccess}
 )
 
 // register makes the registry. Without an archive there are no metrics of one.
@@ -113,6 +117,7 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 			e.gauge(spoolMax, float64(s.SpoolMax))
 		}
 		e.gauge(paused, boolean(!s.PausedSince.IsZero()))
+		e.proof(m.o.Proof())
 	}
 	if spool, known := m.o.Spool(); known {
 		e.gauge(spoolBytes, float64(spool.Bytes))
@@ -144,6 +149,22 @@ func (e emitter) position(d *prometheus.Desc, at segment.LSN) {
 		e.gauge(d, float64(at))
 	}
 }
+
+func (e emitter) proof(p Proof, known bool) {
+	if !known {
+		return
+	}
+	if !p.LastBackup.IsZero() {
+		e.gauge(lastBackup, seconds(p.LastBackup))
+	}
+	if !p.LastDrill.IsZero() {
+		e.gauge(lastDrill, seconds(p.LastDrill))
+		e.gauge(drillSuccess, boolean(p.DrillSuccess))
+	}
+}
+
+// seconds is a time as Prometheus has it.
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
 func (e emitter) positions(s State, archive bool) {
 	e.position(receivedLSN, s.Received)

@@ -51,11 +51,19 @@ type Spool struct {
 	Gaps  int   // ranges of WAL that are missing and were accepted
 }
 
+// Proof is what an archive says of restores. What is zero has not happened.
+type Proof struct {
+	LastBackup   time.Time // when the newest good base backup ended
+	LastDrill    time.Time // when the last drill ended
+	DrillSuccess bool      // it restored what it was to
+}
+
 // Options say what is monitored. The functions may be called from any goroutine.
 type Options struct {
 	State    func() State         // must not block
 	Spool    func() (Spool, bool) // may take a moment; false: not known
 	Archive  bool                 // there is one
+	Proof    func() (Proof, bool) // must not block; false: not known. Asked for only with an archive
 	ReadyLag time.Duration        // see Ready
 	Version  string
 	Commit   string

@@ -28,6 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fakeReceiver struct {
 	mu    sync.Mutex
 	state State
+	proof Proof // set before it is used
 }
 
 func (f *fakeReceiver) get() State {
@@ -57,13 +58,15 @@ func newMonitor(archive bool, s State) (*Monitor, *fakeReceiver) {
 	return New(Options{
 		State:   f.get,
 		Spool:   func() (Spool, bool) { return Spool{Bytes: 4096, Gaps: 1}, true },
+		Proof:   func() (Proof, bool) { return f.proof, !f.proof.LastBackup.IsZero() || !f.proof.LastDrill.IsZero() },
 		Archive: archive, ReadyLag: time.Minute, Version: "1.2.3", Commit: "abc",
 	}), f
 }
 
 // everything is a Monitor of which every metric is there.
 func everything() *Monitor {
-	m, _ := newMonitor(true, busy())
+	m, f := newMonitor(true, busy())
+	f.proof = Proof{LastBackup: time.Unix(1000, 0), LastDrill: time.Unix(2000, 5e8), DrillSuccess: true}
 	m.Synced(time.Millisecond)
 	m.Uploaded("segment", time.Second, nil)
 	m.Requested(storage.OpPut, nil)
@@ -166,6 +169,7 @@ func TestValues(t *testing.T) {
 		"received_lsn": 900, "written_lsn": 900, "flushed_lsn": 800, "sealed_lsn": 700, "archived_lsn": 600, "server_lsn": 1000,
 		`lag_bytes{stage="received"}`: 100, `lag_bytes{stage="written"}`: 100, `lag_bytes{stage="flushed"}`: 200, `lag_bytes{stage="archived"}`: 400,
 		"spool_bytes": 4096, "spool_max_bytes": 8192, "paused": 0, "gaps": 1, "timeline": 3, "streaming": 1,
+		"last_backup_timestamp_seconds": 1000, "last_drill_timestamp_seconds": 2000.5, "last_drill_success": 1,
 		"wal_bytes_total": 12345, "wal_verify_failures_total": 1, "reconnects_total": 2,
 		"sync_seconds_count":                           1,
 		"upload_seconds_count":                         1,
@@ -176,7 +180,7 @@ func TestValues(t *testing.T) {
 		`store_requests_total{op="open",result="absent"}`: 1, `store_requests_total{op="open",result="taken"}`: 1,
 		`store_requests_total{op="open",result="error"}`: 1,
 	})
-	if got := values(t, m); len(got) != 38 {
+	if got := values(t, m); len(got) != 41 {
 		t.Errorf("%d metrics: %v", len(got), got)
 	}
 }
