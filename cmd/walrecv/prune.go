@@ -12,6 +12,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/prune"
 	"github.com/walrecv/walrecv/internal/units"
+	"github.com/walrecv/walrecv/storage"
 )
 
 // pruneConfig is all that "walrecv prune" was told.
@@ -119,10 +120,29 @@ func (a *app) runPrune(ctx context.Context, c pruneConfig) error {
 		if err != nil {
 			err = fmt.Errorf("not all was removed, and what stays is whole: %w", err)
 		}
+		plan.Notes = append(plan.Notes, a.sweep(ctx, c.archive.location)...)
 	}
 	write := report.text
 	if c.json {
 		write = report.json
 	}
 	return errors.Join(write(a.stdout), err)
+}
+
+// sweep removes what writers that crashed left in a store, where it can have something.
+// Nothing depends on it, so that what it has to say is a note.
+func (a *app) sweep(ctx context.Context, location storage.Location) (notes []string) {
+	raw, err := openStore(ctx, location, a.environ, storeOptions{})
+	left, can := raw.(sweeper)
+	if err != nil || !can {
+		return nil // it was opened a moment ago
+	}
+	removed, err := left.Sweep(ctx, time.Now().Add(-leftOver))
+	if removed > 0 {
+		notes = append(notes, fmt.Sprintf("%s of uploads that were broken off removed", counted(int64(removed), "left-over")))
+	}
+	if err != nil {
+		notes = append(notes, fmt.Sprintf("left-overs of uploads that were broken off could not be looked for: %v", err))
+	}
+	return notes
 }

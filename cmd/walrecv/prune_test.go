@@ -55,7 +55,15 @@ func TestPrune(t *testing.T) {
 		len(doc.Notes) != 1 || doc.Backups == nil || doc.Problems == nil {
 		t.Errorf("%s", o.stdout)
 	}
+	// What a writer left that crashed long ago goes, too.
+	old := filepath.Join(dir, ".~20200101T000000Z-x.tmp")
+	if err := os.WriteFile(old, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	o = walrecv(nil, "prune", "--archive", dir, "--window", "7d", "--yes")
+	if _, err := os.Stat(old); err == nil || !strings.Contains(o.stdout, "1 left-over of uploads") {
+		t.Errorf("%v, stdout %s", err, o.stdout)
+	}
 	if o.code != exitDone || !strings.Contains(o.stdout, "all WAL stays") || segments() != 1 {
 		t.Errorf("exit %d, stdout %s, stderr %s", o.code, o.stdout, o.stderr)
 	}
