@@ -71,6 +71,7 @@ type drill struct {
 	report *Report
 	log    *slog.Logger
 
+	survey   *recovery.Survey
 	plan     *recovery.Plan
 	programs Programs
 	environ  []string

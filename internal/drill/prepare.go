@@ -24,15 +24,15 @@ func (d *drill) pick(ctx context.Context, entries []backup.Entry) error {
 	if !slices.ContainsFunc(entries, func(e backup.Entry) bool { return e.Backup != nil }) {
 		return d.fail(NoBackup, fmt.Sprintf("the archive has no base backup that is good, and %d that are not", len(entries)))
 	}
-	survey, err := recovery.Look(ctx, d.o.Archive, archive.Pause)
-	if err != nil {
+	var err error
+	if d.survey, err = recovery.Look(ctx, d.o.Archive, archive.Pause); err != nil {
 		return d.archiveFailed(err)
 	}
-	windows := survey.Windows(entries)
+	windows := d.survey.Windows(entries)
 	if d.o.Random && !d.draw(windows) {
 		return d.fail(Unreachable, "nothing that could be chosen from is known to be behind the end of a base backup")
 	}
-	d.plan, err = survey.Choose(ctx, entries, d.o.Target, d.o.BackupID)
+	d.plan, err = d.survey.Choose(ctx, entries, d.o.Target, d.o.BackupID)
 	var unreachable *recovery.UnreachableError
 	switch {
 	case errors.As(err, &unreachable):

@@ -242,7 +242,10 @@ func (d *drill) target(ctx context.Context, conn *pgconn.PgConn, seen replay) {
 		if at, err := time.Parse("2006-01-02 15:04:05.999999", text); err == nil {
 			reached.Time = at
 		}
-		return d.missed(reached, seen)
+		if text = d.missed(reached, seen); text == "" && d.o.Target.Kind == recovery.Latest {
+			return d.short(ctx, reached.LSN)
+		}
+		return text
 	}()
 	c := Check{Name: checkTarget, Result: Passed, Message: wrong, Seconds: since(began)}
 	switch {
@@ -275,6 +278,19 @@ func (d *drill) missed(reached *Result, seen replay) string {
 	}
 	if n := len(h.Entries); n == 0 || h.Entries[n-1].Timeline != d.plan.Timeline {
 		return fmt.Sprintf("timeline %d, which the server began, does not come from timeline %d", seen.NewTimeline, d.plan.Timeline)
+	}
+	return ""
+}
+
+// short says what of the archive's end was not replayed; "" for nothing. PostgreSQL
+// calls it the end of the log wherever it finds no sound record.
+func (d *drill) short(ctx context.Context, at segment.LSN) string {
+	left, err := d.survey.Behind(ctx, d.plan, at)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("recovery ended at %s, and whether that is the end cannot be found out: %v", at, err)
+	case left != "":
+		return fmt.Sprintf("recovery ended at %s, and the archive goes on: %s", at, left)
 	}
 	return ""
 }

@@ -22,20 +22,23 @@ var errEnough = errors.New("enough was read")
 // depend on how much is read. Segments are proven only by their records' checksums,
 // as PostgreSQL proves what it replays.
 func (s *Survey) scan(ctx context.Context, r run, from, to segment.LSN, see func(*segment.Record) bool) error {
-	to = min(to, r.end)
-	if from >= to {
+	return s.read(ctx, r, &seer{from: from, to: min(to, r.end), see: see})
+}
+
+// read is scan for a seer, which can also be told of what is wrong.
+func (s *Survey) read(ctx context.Context, r run, v *seer) error {
+	if v.from >= v.to {
 		return nil
 	}
-	v := &seer{from: from, to: to, see: see}
 	reader, err := s.reader(r.line.history, v)
 	if err != nil {
 		return err
 	}
-	first := s.size.Number(from)
+	first := s.size.Number(v.from)
 	if first > r.from {
 		first-- // a record may begin there that ends behind from
 	}
-	for number := first; s.size.Start(number) < to; number++ {
+	for number := first; s.size.Start(number) < v.to; number++ {
 		err := s.scanSegment(ctx, r, number, func(at segment.LSN, p []byte) error {
 			reader.Feed(at, p)
 			if v.done {
@@ -144,6 +147,7 @@ func (s *Survey) feed(ctx context.Context, name segment.Name, open func() (io.Re
 type seer struct {
 	from, to segment.LSN
 	see      func(*segment.Record) bool
+	fault    func(segment.Fault) // nil: nobody wants to know
 	done     bool
 }
 
@@ -158,7 +162,15 @@ func (v *seer) Record(r *segment.Record) {
 }
 
 // Fault implements [segment.Visitor]: it is where PostgreSQL stops, too.
-func (v *seer) Fault(segment.Fault) { v.done = true }
+func (v *seer) Fault(f segment.Fault) {
+	if v.fault != nil && f.LSN < v.from {
+		return // who asks has been through there
+	}
+	if v.fault != nil && !v.done {
+		v.fault(f)
+	}
+	v.done = true
+}
 
 // Unchecked implements [segment.Visitor].
 func (v *seer) Unchecked(_, _ segment.LSN) {}
