@@ -71,7 +71,7 @@ func TestArchive(t *testing.T) {
 				}
 				sound, _ := mem.Get(key)
 				damages := [][]byte{nil, sound[:len(sound)/2], sound[:len(sound)-1], append(slices.Clone(sound), 0)}
-				for i := 0; i < len(sound); i += max(1, len(sound)/5) {
+				for i := 0; i < len(sound); i += max(1, len(sound)/2) {
 					altered := slices.Clone(sound)
 					altered[i] ^= 0x10
 					damages = append(damages, altered)

@@ -40,6 +40,7 @@ type space struct {
 	above  []string    // directories above it that were made, from the outside
 	made   bool        // it was made, and not found
 	before os.FileInfo // what it was when it was found
+	set    bool        // it has other permissions now, perhaps
 
 	mu   sync.Mutex
 	dirs map[string]bool // directories in it that were made, and "."
@@ -236,6 +237,7 @@ func (s *space) settle() error {
 	if s.inPlace {
 		return nil // it was made like any other directory
 	}
+	s.set = true
 	if err := s.root.Chmod(".", s.mode); err != nil {
 		return err
 	}
@@ -251,7 +253,7 @@ func (s *space) undo() error {
 	for name := range s.top {
 		failed = errors.Join(failed, s.root.RemoveAll(name))
 	}
-	if !s.made && s.before != nil {
+	if s.set && !s.made {
 		failed = errors.Join(failed, s.giveBack())
 	}
 	return errors.Join(failed, s.unmake())
