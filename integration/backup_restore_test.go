@@ -323,21 +323,12 @@ func (b *backups) refuses(id string) {
 	}
 }
 
-// byRoot: what root restores is the server's. Where the tests do not run as root they
-// can restore for themselves only, which the others do.
+// byRoot: what root restores is the server's, which starts on it. Where the tests do not
+// run as root they can restore for themselves only, which the others do.
 func (b *backups) byRoot() {
 	if os.Geteuid() != 0 {
 		b.t.Log("not root")
 		return
-	}
-	parent := pgtest.DataDir(b.t)
-	dir := filepath.Join(parent, "made by root", "data")
-	args := append([]string{"backup", "restore", "--archive", b.url, "--target-dir", dir}, mapped(b.t, b.c)...)
-	cmd := exec.Command(b.bin, args...)
-	cmd.Env = append(os.Environ(), b.env...)
-	out, err := cmd.CombinedOutput()
-	if err != nil || strings.Contains(string(out), "does not work") || !strings.Contains(string(out), "as user postgres") {
-		b.t.Fatalf("%v: %s", err, out)
 	}
 	owner := func(path string) uint32 {
 		info, err := os.Lstat(path)
@@ -346,19 +337,27 @@ func (b *backups) byRoot() {
 		}
 		return info.Sys().(*syscall.Stat_t).Uid
 	}
-	want := owner(parent)
-	n := 0
-	for _, below := range []string{filepath.Dir(dir), filepath.Join(dir, "pg_tblspc")} {
-		for path := range dataTree(b.t, below) {
-			n++
-			if got := owner(filepath.Join(below, path)); got != want {
+	n := b.c.RestoredBy(b.t, func(dir string) {
+		args := append([]string{"backup", "restore", "--archive", b.url, "--target-dir", dir}, mapped(b.t, b.c)...)
+		cmd := exec.Command(b.bin, args...)
+		cmd.Env = append(os.Environ(), b.env...)
+		out, err := cmd.CombinedOutput()
+		if err != nil || strings.Contains(string(out), "does not work") || !strings.Contains(string(out), "as user postgres") {
+			b.t.Fatalf("%v: %s", err, out)
+		}
+		all := dataTree(b.t, dir)
+		for path := range all {
+			if got := owner(filepath.Join(dir, path)); got != owner(b.c.DataDir) {
 				b.t.Errorf("%s belongs to %d", path, got)
 			}
 		}
-	}
-	if n < 900 {
-		b.t.Errorf("only %d files", n)
-	}
+		if len(all) < 900 {
+			b.t.Errorf("only %d files", len(all))
+		}
+	}, nil)
+	n.Start()
+	n.WaitFor("select pg_is_in_recovery()", "f", patience)
+	wantMarks(b.t, n, "behind it in the backup")
 }
 
 // onFullDisk: a disk that gets full has nothing of a restore on it afterwards.

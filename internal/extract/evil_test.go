@@ -53,6 +53,8 @@ func TestEvilTars(t *testing.T) {
 		{"file for a directory", []entry{{name: "base/1/112/999", content: "x"}}, ""},
 		{"directory for a file", []entry{{name: "PG_VERSION/"}}, ""},
 		{"file for a directory of the data directory", []entry{{name: "base", content: "x"}}, ""},
+		{"up in a long name", []entry{file(strings.Repeat("long/", 40) + "../../evil")}, "not the name"},
+		{"a long name", []entry{file(strings.Repeat("long/", 40) + "evil")}, "not in the backup manifest"},
 		{"large map", []entry{{name: "large"}}, ""},
 	}
 	for _, tt := range tests {
