@@ -11,6 +11,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/drill"
 	"github.com/walrecv/walrecv/internal/pgtest"
+	"github.com/walrecv/walrecv/segment"
 )
 
 // rowsAre is a check of how many rows there are.
@@ -111,6 +112,27 @@ func drillRandom(t *testing.T, w *drillable) {
 		t.Errorf("%+v", d.Target)
 	}
 	t.Logf("to %s, seed %d", d.Target.Text, *d.Target.Seed)
+	// Where there is nothing but a base backup, and what it needs, it is the end.
+	young := w.copied(t)
+	for _, dir := range []string{"index", "tail"} {
+		if err := os.RemoveAll(w.in(young, dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	segments, err := filepath.Glob(w.in(young, "wal", "00000001", "*.zst"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := segment.Size(w.c.SegmentSize)
+	for _, file := range segments {
+		if name, _, _ := strings.Cut(filepath.Base(file), "."); number(t, name) > size.Number(w.backup.EndLSN-1) {
+			remove(t, file)
+		}
+	}
+	d = w.drill(t, young, "--random-target", "--target-action", "pause", "--check", "select not pg_is_in_recovery()").run(0)
+	if d.Target.Kind != "latest" || len(d.Notes) != 1 {
+		t.Errorf("%+v, %v", d.Target, d.Notes)
+	}
 }
 
 // drillChecks: checks that are not true.

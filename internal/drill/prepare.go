@@ -29,8 +29,8 @@ func (d *drill) pick(ctx context.Context, entries []backup.Entry) error {
 		return d.archiveFailed(err)
 	}
 	windows := d.survey.Windows(entries)
-	if d.o.Random && !d.draw(windows) {
-		return d.fail(Unreachable, "nothing that could be chosen from is known to be behind the end of a base backup")
+	if d.o.Random {
+		d.draw(windows)
 	}
 	d.plan, err = d.survey.Choose(ctx, entries, d.o.Target, d.o.BackupID)
 	var unreachable *recovery.UnreachableError
@@ -57,16 +57,19 @@ func hasGood(entries []backup.Entry, id string) bool {
 }
 
 // draw chooses a target by chance: in a window of the newest timeline that has one.
-func (d *drill) draw(windows []recovery.Window) bool {
+// Where nothing is known of what is behind a base backup, it stays the end.
+func (d *drill) draw(windows []recovery.Window) {
 	rng := rand.New(rand.NewPCG(d.o.Seed, 0))
 	for _, w := range slices.Backward(windows) {
 		if t, ok := w.Random(rng); ok {
 			d.o.Target = t
 			d.report.Target = targetOf(d.o)
-			return true
+			return
 		}
 	}
-	return false
+	d.o.Pause = false // at the end nobody pauses
+	d.report.Target = targetOf(d.o)
+	d.report.Notes = append(d.report.Notes, "there was nothing to choose from: no commit or record is known behind the end of a base backup")
 }
 
 // targetKinds are the words for targets in reports.
