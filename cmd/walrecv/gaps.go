@@ -12,6 +12,9 @@ import (
 type heldKeeper interface {
 	receiver.Keeper
 	history(ctx context.Context, t segment.TimelineID) (segment.History, error)
+	// pruned tells whether the archive kept nothing of a gap's WAL on purpose, when it
+	// was listed last.
+	pruned(g segment.Gap) bool
 }
 
 // gapKeeper notes the gaps of what is held, which a receiver asks for whenever it
@@ -26,7 +29,7 @@ type gapKeeper struct {
 func (k *gapKeeper) Held(ctx context.Context) (segment.Held, error) {
 	held, err := k.heldKeeper.Held(ctx)
 	if err == nil {
-		k.gaps.note(held, k.histories(ctx, held.Gaps), k.spool.Size())
+		k.gaps.note(held, k.histories(ctx, held.Gaps), k.spool.Size(), k.pruned)
 	}
 	return held, err
 }
@@ -54,11 +57,12 @@ type openGaps struct {
 	open map[string]bool // by the name of the file: whether any of it is missing
 }
 
-// note replaces what is known.
-func (o *openGaps) note(held segment.Held, histories map[segment.TimelineID]segment.History, size segment.Size) {
+// note replaces what is known. A gap of which nothing would be there any more does not
+// count.
+func (o *openGaps) note(held segment.Held, histories map[segment.TimelineID]segment.History, size segment.Size, pruned func(segment.Gap) bool) {
 	open := map[string]bool{}
 	for _, g := range held.Gaps {
-		open[g.FileName()] = !filled(g, histories[g.Timeline], held, size)
+		open[g.FileName()] = !pruned(g) && !filled(g, histories[g.Timeline], held, size)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -17,6 +17,7 @@ func TestOpenGaps(t *testing.T) {
 	}
 	one, two, three := gap(1, 5, 6), gap(2, 8, 8), gap(2, 20, 1<<30)
 	histories := map[segment.TimelineID]segment.History{1: {Timeline: 1}, 2: {Timeline: 2}}
+	kept := func(segment.Gap) bool { return false }
 	var o openGaps
 	if n := o.count(nil); n != 0 {
 		t.Errorf("%d before anything is known", n)
@@ -30,7 +31,7 @@ func TestOpenGaps(t *testing.T) {
 		held.AddSealed(segment.Name{Timeline: 1, Number: number}) // half of the first gap
 		held.AddSealed(segment.Name{Timeline: 1, Number: number + 8})
 	}
-	o.note(held, histories, size)
+	o.note(held, histories, size, kept)
 	if n := o.count([]string{one.FileName(), two.FileName()}); n != 3 {
 		t.Errorf("%d, want 3", n)
 	}
@@ -39,9 +40,13 @@ func TestOpenGaps(t *testing.T) {
 	}
 	held.AddSealed(segment.Name{Timeline: 1, Number: 6})
 	held.AddSealed(segment.Name{Timeline: 2, Number: 8})
-	o.note(held, histories, size)
+	o.note(held, histories, size, kept)
 	if n := o.count([]string{one.FileName(), two.FileName()}); n != 1 {
 		t.Errorf("%d when two are filled", n)
+	}
+	o.note(held, histories, size, func(g segment.Gap) bool { return g == three })
+	if n := o.count([]string{three.FileName()}); n != 0 {
+		t.Errorf("%d when one was pruned", n)
 	}
 }
 
@@ -81,7 +86,7 @@ func TestOpenGapsAcrossAFork(t *testing.T) {
 	expect := func(held segment.Held, want int, when string) {
 		t.Helper()
 		var o openGaps
-		o.note(held, (&gapKeeper{heldKeeper: k}).histories(t.Context(), held.Gaps), size)
+		o.note(held, (&gapKeeper{heldKeeper: k}).histories(t.Context(), held.Gaps), size, k.pruned)
 		if n := o.count(nil); n != want {
 			t.Errorf("%d gaps %s, want %d", n, when, want)
 		}

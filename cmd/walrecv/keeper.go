@@ -79,6 +79,9 @@ func (k *spoolKeeper) Held(context.Context) (segment.Held, error) {
 // Open implements receiver.Keeper.
 func (k *spoolKeeper) Open(at segment.Position) (receiver.Sink, error) { return k.NewWriter(at) }
 
+// pruned implements heldKeeper: a directory is not pruned.
+func (k *spoolKeeper) pruned(segment.Gap) bool { return false }
+
 // history reads a history file that is kept.
 func (k *spoolKeeper) history(_ context.Context, t segment.TimelineID) (segment.History, error) {
 	if t == 1 {
@@ -102,6 +105,7 @@ type archiveKeeper struct {
 
 	turn    chan struct{}                   // holds a token while somebody looks for the archive
 	archive atomic.Pointer[archive.Archive] // nil until it was reached
+	listed  atomic.Pointer[archive.Listing] // nil until it was listed
 }
 
 // unreachable says that the archive does not answer: another try may help.
@@ -249,6 +253,7 @@ func (k *archiveKeeper) Held(ctx context.Context) (segment.Held, error) {
 	}
 	held.Gaps = append(held.Gaps, gaps...)
 	forgetPruned(&held, l)
+	k.listed.Store(l)
 	return held, k.addTails(ctx, &held, l)
 }
 
@@ -322,6 +327,12 @@ func sealFailure(err error) error {
 		return err
 	}
 	return &unreachable{err}
+}
+
+// pruned implements heldKeeper.
+func (k *archiveKeeper) pruned(g segment.Gap) bool {
+	l := k.listed.Load()
+	return l != nil && g.To <= l.Start(g.Timeline)
 }
 
 // history reads a history file from the spool, or else from the archive.

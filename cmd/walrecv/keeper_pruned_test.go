@@ -66,4 +66,9 @@ func TestHeldBehindWhatWasPruned(t *testing.T) {
 	if start := resume(); start.LSN != 9*size {
 		t.Errorf("goes on at %s", start)
 	}
+	for to, want := range map[segment.LSN]bool{7 * size: true, 8 * size: false} {
+		if got := k.pruned(segment.Gap{Timeline: 1, From: size, To: to}); got != want {
+			t.Errorf("a gap up to %s counts as pruned: %v", to, got)
+		}
+	}
 }

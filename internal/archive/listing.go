@@ -33,6 +33,7 @@ type Listing struct {
 	from      uint64 // segments before this number are left out
 	timelines map[segment.TimelineID]*timelineListing
 	pruned    []Pruned
+	doubted   []Pruned
 }
 
 type timelineListing struct {

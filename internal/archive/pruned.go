@@ -106,6 +106,9 @@ func (p Pruned) Covers(o Object, size segment.Size) bool {
 // never removes the newest segment.
 func (l *Listing) Pruned() []Pruned { return slices.Clone(l.pruned) }
 
+// Doubted lists what was said to be removed and is not credible.
+func (l *Listing) Doubted() []Pruned { return slices.Clone(l.doubted) }
+
 // Start is where the WAL of a timeline begins at the earliest: everything before was
 // removed on purpose. 0: nothing was.
 func (l *Listing) Start(t segment.TimelineID) (start segment.LSN) {
@@ -134,7 +137,13 @@ func (l *Listing) forget(pruned []Pruned) {
 			newest = max(newest, l.size.Start(t.ranges[n-1].Last))
 		}
 	}
-	l.pruned = slices.DeleteFunc(pruned, func(p Pruned) bool { return p.Before > newest })
+	for _, p := range pruned {
+		if p.Before > newest {
+			l.doubted = append(l.doubted, p)
+		} else {
+			l.pruned = append(l.pruned, p)
+		}
+	}
 	for id, t := range l.timelines {
 		if start := l.Start(id); start != 0 {
 			t.forget(l.size.Number(start))

@@ -41,7 +41,7 @@ func TestListingWithoutThePruned(t *testing.T) {
 		t.Error("IsPruned")
 	}
 	// Nothing removes the newest segment.
-	if l := list(t, append(keys, prunedKey(9, 100))...); len(l.Pruned()) > 0 || !l.Has(name(1, 2)) {
+	if l := list(t, append(keys, prunedKey(9, 100))...); len(l.Pruned()) > 0 || len(l.Doubted()) != 1 || !l.Has(name(1, 2)) {
 		t.Errorf("what says that all is gone was believed: %v", l.Pruned())
 	}
 	if l := list(t, append(keys, prunedKey(9, 8))...); len(l.Pruned()) != 1 || !l.Has(name(2, 8)) || l.Has(name(3, 5)) || len(l.Tails(3)) > 0 {

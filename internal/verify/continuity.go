@@ -28,7 +28,7 @@ func (v *Verifier) continuity(s *survey) {
 	v.losses(s)
 	v.indexed(s)
 	v.leftovers(s)
-	v.strange(&s.strangers)
+	v.strange(&s.strangers, s.listing)
 }
 
 // problem reports what is wrong with the history of a timeline.

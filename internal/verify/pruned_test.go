@@ -92,3 +92,14 @@ func TestPrunedMeanwhile(t *testing.T) {
 		}
 	}
 }
+
+// TestPrunedTooMuch: the newest segment is never pruned, so that whoever says so is
+// wrong, or it is lost.
+func TestPrunedTooMuch(t *testing.T) {
+	r, w := sample(t)
+	newest := r.on(5)
+	w.prune(newest[len(newest)-1].End(mib))
+	if got := w.verify(verify.Options{}); len(got.Findings) != 1 || got.Findings[0].Kind != verify.KindRemoved || got.Segments != len(r.segments) {
+		t.Errorf("%d segments, %q", got.Segments, spelled(got.Findings))
+	}
+}

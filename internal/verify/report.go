@@ -74,7 +74,7 @@ const (
 
 	KindGap       Kind = "gap"       // segments are missing, as was accepted
 	KindArriving  Kind = "arriving"  // segments or a history are missing that can be on their way
-	KindRemoved   Kind = "removed"   // segments are missing that are older than all others, or were pruned
+	KindRemoved   Kind = "removed"   // segments are missing that are older than all others, or were pruned; a finding if more is said to be than can
 	KindIndex     Kind = "index"     // the index cannot be used
 	KindLeftover  Kind = "leftover"  // pieces of the tail whose segments are complete
 	KindTwice     Kind = "twice"     // segments are there encrypted and in the clear

@@ -74,10 +74,17 @@ func (s *strangers) add(key string, size segment.Size, l *archive.Listing) {
 }
 
 // strange tells of objects that are not verified.
-func (v *Verifier) strange(s *strangers) {
+func (v *Verifier) strange(s *strangers, l *archive.Listing) {
 	v.twice(s)
 	if s.left > 0 {
 		v.notice(Finding{Kind: KindRemoved, Message: objects(s.left) + " left of what was pruned", Advice: "walrecv prune, which was interrupted, removes them when it runs again"})
+	}
+	for _, p := range l.Doubted() {
+		v.found(Finding{
+			Kind: KindRemoved, Object: v.archive.PrunedKey(p), LSN: p.Before,
+			Message: "it says that all WAL before this was removed on purpose, but the archive ends before: newer segments are lost, or it does not belong here",
+			Advice:  "if nothing is lost, delete it: once the archive has gone past it, what is older counts as removed",
+		})
 	}
 	for _, key := range s.useless {
 		v.notice(Finding{Kind: KindForeign, Object: key, Timeline: 1, Message: "timeline 1 has no history, and nobody asks for this file"})
