@@ -79,11 +79,11 @@ func (p *pitr) makeTimelines(major int) {
 	p.work(one, &pitrLine{timeline: 1, fork: began})
 	first := p.lines[0]
 
-	two := p.restored(p.T, one, "--target-xid", p.branch(first, 0.5).xidText(), "--target-action", "promote")
+	two := p.restored(p.T, one, "--target-xid", p.pending(first).xidText(), "--target-action", "promote")
 	p.goesOn(two, 2)
 	second := p.lines[1]
 
-	three := p.restored(p.T, one, "--target-time", p.branch(second, 0.7).time.Format(time.RFC3339Nano), "--target-action", "promote")
+	three := p.restored(p.T, one, "--target-time", p.pending(second).time.Format(time.RFC3339Nano), "--target-action", "promote")
 	p.goesOn(three, 3)
 }
 
@@ -225,25 +225,22 @@ func (p *pitr) pick(l *pitrLine, part float64) pitrRecord {
 	return commits[i]
 }
 
-// branch is a commit as of pick at which nothing is prepared. A later recovery over the
-// fork would need the prepared transaction's record from the parent's segment with the
-// fork in it. PostgreSQL looks for that in pg_wal only, and finds the child's there: it
-// ends with "requested WAL segment has already been removed", whatever restore_command
-// does.
-func (p *pitr) branch(l *pitrLine, part float64) pitrRecord {
+// pending is a commit on a line while a transaction is prepared. A recovery over the fork
+// of a timeline that begins there needs that transaction's record, from the parent's
+// segment with the fork in it.
+func (p *pitr) pending(l *pitrLine) pitrRecord {
 	p.Helper()
-	from, to := segment.LSN(0), p.prepared(l).end
+	prepared := segment.MaxLSN
 	for _, r := range l.records {
-		if r.prepare {
-			from = r.at
+		if r.prepare && r.at >= l.fork {
+			prepared = r.at
 		}
-	}
-	for {
-		if r := p.pick(l, part); r.at < from || r.at >= to {
+		if r.at > prepared && r.commit && l.rows[r.xid] != "" {
 			return r
 		}
-		part += 0.05
 	}
+	p.Fatal("nothing was committed while a transaction was prepared")
+	return pitrRecord{}
 }
 
 func (r pitrRecord) xidText() string { return strconv.FormatUint(uint64(r.xid), 10) }

@@ -227,21 +227,23 @@ type restoring struct {
 }
 
 // prepare adds what is not in the backup: the settings and, for a server without a
-// restore_command, the WAL.
+// restore_command, the WAL; for any, the WAL that it would not ask for.
 func (r *restoring) prepare(ctx context.Context, dir string) error {
+	fsys, err := vfs.OwnedAs(dir)
+	if err != nil {
+		return err
+	}
+	options := restore.Options{FS: fsys, Archive: r.app.archivePlace(r.config.archive.location), Keys: r.config.read.keys, Logger: r.log}
+	route := restore.Route{
+		Cluster: segment.Identity{SystemID: r.id.SystemID, Size: r.id.SegmentSize}, History: r.plan.History, From: r.plan.Backup.StartLSN,
+	}
 	if r.settings.RestoreCommand == "" {
-		fsys, err := vfs.OwnedAs(dir)
-		if err != nil {
+		if r.laid, err = restore.Lay(ctx, options, dir, route); err != nil {
 			return err
 		}
-		r.laid, err = restore.Lay(ctx, restore.Options{
-			FS: fsys, Archive: r.app.archivePlace(r.config.archive.location), Keys: r.config.read.keys, Logger: r.log,
-		}, dir, restore.Route{
-			Cluster: segment.Identity{SystemID: r.id.SystemID, Size: r.id.SegmentSize}, History: r.plan.History, From: r.plan.Backup.StartLSN,
-		})
-		if err != nil {
-			return err
-		}
+	}
+	if err := restore.LayForks(ctx, options, dir, route); err != nil {
+		return err
 	}
 	if err := r.settings.Write(dir); err != nil {
 		return fmt.Errorf("recovery settings: %w", err)
