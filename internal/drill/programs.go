@@ -68,8 +68,12 @@ func programsIn(ctx context.Context, dir string, major int, as *Account) (Progra
 		return Programs{}, err
 	}
 	p := Programs{Dir: dir, Postgres: filepath.Join(dir, "postgres")}
-	if _, err := os.Stat(p.Postgres); err != nil {
+	real, err := filepath.EvalSymlinks(p.Postgres)
+	if err != nil {
 		return Programs{}, err
+	}
+	if filepath.Base(real) == "postgres" { // a link leads to where the others are
+		p.Dir, p.Postgres = filepath.Dir(real), real
 	}
 	got, err := majorOf(ctx, p.Postgres, as)
 	if err != nil {
@@ -82,7 +86,7 @@ func programsIn(ctx context.Context, dir string, major int, as *Account) (Progra
 		name string
 		path *string
 	}{{"pg_controldata", &p.Control}, {"pg_amcheck", &p.Amcheck}, {"pg_checksums", &p.Checksums}} {
-		file := filepath.Join(dir, other.name)
+		file := filepath.Join(p.Dir, other.name)
 		if _, err := os.Stat(file); err == nil {
 			*other.path = file
 		}

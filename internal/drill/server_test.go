@@ -168,10 +168,22 @@ func TestFindPrograms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin15, bin18 := pgtest.BinDir(t, 15), pgtest.BinDir(t, 18)
+	bin15, err15 := filepath.EvalSymlinks(pgtest.BinDir(t, 15))
+	bin18, err18 := filepath.EvalSymlinks(pgtest.BinDir(t, 18))
+	if err := errors.Join(err15, err18); err != nil {
+		t.Fatal(err)
+	}
 	p, err := FindPrograms(t.Context(), "", "relative:/nowhere:"+bin15+":"+bin18, 18, as)
 	if err != nil || p.Dir != bin18 {
 		t.Errorf("%+v, %v", p, err)
+	}
+	links := t.TempDir()
+	if err := os.Symlink(filepath.Join(bin15, "postgres"), filepath.Join(links, "postgres")); err != nil {
+		t.Fatal(err)
+	}
+	p, err = FindPrograms(t.Context(), links, "", 15, as)
+	if err != nil || p.Dir != bin15 || p.Amcheck != filepath.Join(bin15, "pg_amcheck") {
+		t.Errorf("by a link: %+v, %v", p, err)
 	}
 	for name, tt := range map[string]struct {
 		dir, path string
