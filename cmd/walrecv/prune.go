@@ -119,8 +119,9 @@ func (a *app) runPrune(ctx context.Context, c pruneConfig) error {
 		stop()
 		if err != nil {
 			err = fmt.Errorf("not all was removed, and what stays is whole: %w", err)
+		} else {
+			plan.Notes = append(plan.Notes, a.sweep(ctx, c.archive.location)...)
 		}
-		plan.Notes = append(plan.Notes, a.sweep(ctx, c.archive.location)...)
 	}
 	write := report.text
 	if c.json {
