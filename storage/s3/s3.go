@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/walrecv/walrecv/storage"
 )
@@ -74,7 +75,8 @@ type Store struct {
 	// noConditions is set when the store has refused a conditional write, with
 	// Options.Unsafe only.
 	noConditions atomic.Bool
-	spare        chan []byte // memory for parts of partSize(1)
+	room         *semaphore.Weighted // for parts of uploads on their way
+	spare        chan []byte         // memory for parts of partSize(1)
 }
 
 var (
@@ -97,7 +99,8 @@ func New(ctx context.Context, loc storage.S3, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{client: c.client(), loc: loc, where: c.where(), options: o, spare: make(chan []byte, partsAtOnce)}
+	s := &Store{client: c.client(), loc: loc, where: c.where(), options: o, spare: make(chan []byte, partsAtOnce+1)}
+	s.room = s.newRoom()
 	if loc.Prefix != "" {
 		s.prefix = loc.Prefix + "/"
 	}

@@ -12,9 +12,9 @@ import (
 
 // Create implements [storage.Creator]. What fits in one part is one PutObject, made
 // by Commit. What is larger is a multipart upload: while one part is filled, others
-// are on their way. They are held in memory until the store has them, 32 MiB
-// together; of an object of more than 8 GiB at least the one on its way, which then
-// has about a 500th of the object's size.
+// are on their way, held in memory until the store has them. That is 8 MiB for each
+// upload, and 24 MiB for all uploads of a Store; for one of more than 8 GiB it is up
+// to a 250th of the object.
 //
 // A part that fails is tried again for minutes: nobody has its bytes any more.
 func (s *Store) Create(ctx context.Context, key string) (storage.Upload, error) {
@@ -73,8 +73,8 @@ func (u *upload) makeRoom() (err error) {
 	if err := u.parts.send(full); err != nil {
 		return err
 	}
-	u.data, err = u.parts.buffer()
-	return err
+	u.data = u.parts.buffer()
+	return nil
 }
 
 // usable is the error of a call for which there is nothing to be done.

@@ -17,9 +17,8 @@ import (
 const (
 	// partSize is the size of a part, in bytes, as long as there are few of them.
 	partSize = 8 << 20
-	// partsAtOnce is how many of these are in memory: one that is filled, the others
-	// on their way.
-	partsAtOnce = 4
+	// partsAtOnce is how many of these a Store has on their way.
+	partsAtOnce = 3
 	// partsMost is how many parts an object can have, everywhere.
 	partsMost = 10_000
 	// partsOfASize is after how many parts they become twice as large. So the last
@@ -36,10 +35,7 @@ type parts struct {
 	ctx   context.Context // ends with the first part that fails
 	stop  context.CancelFunc
 	group *errgroup.Group
-	room  *semaphore.Weighted // bytes in memory
-
-	sent []*finished // by number, less 1
-	held int64       // bytes of room for the part that is filled
+	sent  []*finished // by number, less 1
 }
 
 // finished is a part that the store has.
@@ -74,10 +70,15 @@ func (s *Store) newParts(ctx context.Context, key string) (*parts, error) {
 	if id == nil || *id == "" {
 		return nil, s.notS3("put "+key, "an upload without a name")
 	}
-	p := &parts{store: s, key: key, id: *id, whole: ctx, room: semaphore.NewWeighted(partsAtOnce * s.partSize(1))}
+	p := &parts{store: s, key: key, id: *id, whole: ctx}
 	ctx, p.stop = context.WithCancel(ctx)
 	p.group, p.ctx = errgroup.WithContext(ctx)
-	return p, p.take(s.partSize(1))
+	return p, nil
+}
+
+// newRoom is what the parts on their way take of memory, in bytes.
+func (s *Store) newRoom() *semaphore.Weighted {
+	return semaphore.NewWeighted(partsAtOnce * s.partSize(1))
 }
 
 // partSize is the size of the n-th part but for the last, in bytes.
@@ -89,17 +90,21 @@ func (s *Store) partSize(n int) int64 {
 	return size << ((n - 1) / partsOfASize)
 }
 
-// send sends a part, whose memory is no longer the caller's.
+// send sends a part, whose memory is no longer the caller's, once there is room. What
+// is larger than all the room goes alone.
 func (p *parts) send(data []byte) error {
 	if len(p.sent) == partsMost {
 		return &failure{text: fmt.Sprintf("put %s: an object of more than %d parts", p.key, partsMost)}
 	}
+	takes := min(int64(cap(data)), partsAtOnce*p.store.partSize(1))
+	if p.store.room.Acquire(p.ctx, takes) != nil {
+		return p.failed()
+	}
 	one := &finished{size: int64(len(data))}
 	p.sent = append(p.sent, one)
-	number, held := int32(len(p.sent)), p.held // at most partsMost
-	p.held = 0
+	number := int32(len(p.sent)) // at most partsMost
 	p.group.Go(func() error {
-		defer p.room.Release(held)
+		defer p.store.room.Release(takes)
 		defer p.store.recycle(data)
 		one.sum = p.store.sum(data)
 		return p.store.insist(p.ctx, func() (err error) {
@@ -110,26 +115,12 @@ func (p *parts) send(data []byte) error {
 	return p.failed()
 }
 
-// buffer is the memory of the next part. It waits for those on their way.
-func (p *parts) buffer() ([]byte, error) {
-	size := p.store.partSize(len(p.sent) + 1)
-	if err := p.take(size); err != nil {
-		return nil, err
+// buffer is the memory of the next part.
+func (p *parts) buffer() []byte {
+	if size := p.store.partSize(len(p.sent) + 1); size > p.store.partSize(1) {
+		return make([]byte, 0, size)
 	}
-	if size == p.store.partSize(1) {
-		return p.store.buffer(), nil
-	}
-	return make([]byte, 0, size), nil
-}
-
-// take waits for room. What is larger than all of it goes alone.
-func (p *parts) take(size int64) error {
-	size = min(size, partsAtOnce*p.store.partSize(1))
-	if p.room.Acquire(p.ctx, size) != nil {
-		return p.failed()
-	}
-	p.held = size
-	return nil
+	return p.store.buffer()
 }
 
 // failed is why there is no use in going on, or nil.
