@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -19,11 +20,16 @@ import (
 type ObjectWriter struct {
 	key    string
 	upload storage.Upload
-	stored summing        // what goes into the upload
+	out    *bufio.Writer  // into the upload
+	stored summing        // what goes into out
 	seal   io.WriteCloser // encrypts into stored
 	frame  *codec.Stream  // compresses into seal
 	plain  summing
 }
+
+// uploadBuffer is how many bytes are written to a store at a time. The compressor has
+// some thousand for each 128 KiB of pages that are alike.
+const uploadBuffer = 256 << 10
 
 // Create begins an object of a base backup. ctx governs it to its end. An error that
 // wraps fs.ErrExist says that the key is taken.
@@ -33,9 +39,9 @@ func (a *Archive) Create(ctx context.Context, o Object) (*ObjectWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &ObjectWriter{key: o.Key(), upload: upload}
+	w := &ObjectWriter{key: o.Key(), upload: upload, out: bufio.NewWriterSize(upload, uploadBuffer)}
 	w.plain = summing{w: io.Discard, sum: sha256.New()}
-	w.stored = summing{w: upload, sum: sha256.New()}
+	w.stored = summing{w: w.out, sum: sha256.New()}
 	w.seal = open{&w.stored}
 	if enc := a.keys.Encryption; enc != nil {
 		if w.seal, err = enc.NewStream(&w.stored); err != nil {
@@ -89,7 +95,10 @@ func (w *ObjectWriter) finish() error {
 	if _, err := w.seal.Write(end); err != nil {
 		return err
 	}
-	return w.seal.Close()
+	if err := w.seal.Close(); err != nil {
+		return err
+	}
+	return w.out.Flush()
 }
 
 // Abort gives the object up; after a Commit that returned nil it does nothing. An error

@@ -229,7 +229,7 @@ func TestRights(t *testing.T) {
 	}{
 		"writer without delete": {documented[0], "put upload sweep open stat tail list dirs"},
 		"writer":                {documented[1], "put upload sweep open stat tail list dirs"},
-		"pruner":                {documented[2], "put open stat tail list dirs delete"},
+		"pruner":                {documented[2], "sweep open stat tail list dirs delete"},
 		"reader":                {documented[3], "open stat tail list dirs"},
 		"only put":              {[]s3test.Statement{{Actions: []string{"s3:PutObject"}, Keys: "x/*"}}, "put"},
 	} {

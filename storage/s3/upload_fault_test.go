@@ -242,10 +242,10 @@ func TestUploadHangs(t *testing.T) {
 	all.Wait()
 }
 
-// TestUploadMemory: the parts in memory are few, however large the object and however
-// slow the store.
+// TestUploadMemory: the parts in memory are few, however large the objects are, and
+// however slow the store is.
 func TestUploadMemory(t *testing.T) {
-	const size, most = 20 * partSize, 6 * partSize
+	const size, most = 10 * partSize, (2 + partsAtOnce + 2) * partSize
 	b := serveUploads(t)
 	var now, peak atomic.Int32
 	full := make(chan struct{})
@@ -265,19 +265,27 @@ func TestUploadMemory(t *testing.T) {
 	s := b.store(t, patient)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	u, err := s.Create(t.Context(), "key")
-	if err != nil {
-		t.Fatal(err)
+	var both sync.WaitGroup
+	for _, key := range []string{"a", "b"} {
+		both.Go(func() {
+			u, err := s.Create(t.Context(), key)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = u.Abort() }()
+			if _, err := io.CopyN(u, unclosed{io.NewSectionReader(zeros(0), 0, size)}, size); err != nil {
+				t.Error(err)
+			}
+			if err := u.Commit(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	if _, err := io.CopyN(u, unclosed{io.NewSectionReader(zeros(0), 0, size)}, size); err != nil {
-		t.Fatal(err)
-	}
-	if err := u.Commit(); err != nil {
-		t.Fatal(err)
-	}
+	both.Wait()
 	runtime.ReadMemStats(&after)
 	if used := after.TotalAlloc - before.TotalAlloc; used > most {
-		t.Errorf("%d bytes were allocated for an object of %d", used, size)
+		t.Errorf("%d bytes were allocated for two objects of %d", used, size)
 	}
 	if n := peak.Load(); n > partsAtOnce {
 		t.Errorf("%d parts were on their way at once", n)
