@@ -18,7 +18,7 @@ func newStream(t *testing.T, w io.Writer) *Stream {
 }
 
 func TestStream(t *testing.T) {
-	for _, size := range []int{0, 1, 1<<17 - 1, 1 << 17, 1<<17 + 1, 400_007} {
+	for _, size := range []int{0, 1, streamPiece, streamPiece + 1, (streamPieces + 1) * streamPiece} {
 		plain := sample(size)
 		var out bytes.Buffer
 		s := newStream(t, &out)
@@ -46,7 +46,7 @@ func TestStream(t *testing.T) {
 
 // TestStreamGivenUp: nobody writes after Abort, and the encoder is as good as new.
 func TestStreamGivenUp(t *testing.T) {
-	plain := sample(400_000)
+	plain := sample(streamPiece + 1)
 	for range 5 {
 		var out bytes.Buffer
 		s := newStream(t, &out)
@@ -73,7 +73,7 @@ func TestStreamGivenUp(t *testing.T) {
 // latest.
 func TestStreamIntoNothing(t *testing.T) {
 	full := errors.New("full")
-	for _, size := range []int{0, 1, 400_000} {
+	for _, size := range []int{0, 1, 400_000, (streamPieces + 1) * streamPiece} {
 		s := newStream(t, failing{full})
 		_, err := s.Write(sample(size))
 		if err == nil {
