@@ -203,7 +203,7 @@ func brokenIdentity(t *testing.T, c *pgtest.Cluster, archive string) {
 		{1, "", []string{"--archive", archive + "-elsewhere"}},
 		{2, "--archive", nil},
 		{2, "no offset", []string{"--archive", archive, "--since", "2026-01-01 12:00"}},
-		{2, "base backups", []string{"--archive", archive, "--since", "latest"}},
+		{2, "neither a WAL position", []string{"--archive", archive, "--since", "12:00+00"}},
 		{2, "invalid system identifier", []string{"--archive", archive, "--system-id", "x"}},
 	} {
 		code, stdout, stderr := pgtest.Run(t, pgtest.Build(t), append([]string{"verify"}, wrong.args...)...)
