@@ -67,6 +67,7 @@ func TestPointInTimeRecovery(t *testing.T) {
 			p.makeTimelines(major)
 			p.targets()
 			p.refused()
+			p.drilled()
 		})
 	}
 }
@@ -120,6 +121,8 @@ func (p *pitr) work(c *pgtest.Cluster, l *pitrLine) {
 	more(50)
 	load.Kill()
 	c.WaitFor("select count(*) from pg_stat_activity where application_name = 'pgbench'", "0", patience)
+	// The last of all: what was rolled back in front of it is on disk only then.
+	c.Exec(fmt.Sprintf("create table ended%d()", l.timeline))
 	p.learn(c, l)
 	p.archived(l)
 	r.stop()
@@ -369,6 +372,20 @@ func (p *pitr) targets() {
 				t.Errorf("pg_amcheck ended with %d: %s%s", code, check.Stdout(), check.Stderr())
 			}
 		})
+	}
+}
+
+// drilled has a drill go over both forks. It shows that the commit in front of the last
+// fork is there.
+func (p *pitr) drilled() {
+	p.Helper()
+	fork := p.pending(p.lines[1])
+	code, stdout, stderr := pgtest.Run(p, pgtest.Build(p), "drill", "--archive", p.archive, "--backup", p.backups[0],
+		"--target-name", "point '3'", "--target-action", "pause", // only a server that can be asked before looks for what is prepared
+		"--pg-bindir", pgtest.BinDir(p, p.lines[0].server.Major),
+		"--check", "select count(*) = 1 from pitr where xid = "+fork.xidText())
+	if code != 0 {
+		p.Errorf("drill ended with %d: %s%s", code, stdout, stderr)
 	}
 }
 

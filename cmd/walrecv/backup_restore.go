@@ -19,7 +19,7 @@ import (
 	"github.com/walrecv/walrecv/internal/restore"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/receiver"
-	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
 )
 
 // undoDeadline is how long a restore that is interrupted may take to remove what it
@@ -229,14 +229,11 @@ type restoring struct {
 // prepare adds what is not in the backup: the settings and, for a server without a
 // restore_command, the WAL; for any, the WAL that it would not ask for.
 func (r *restoring) prepare(ctx context.Context, dir string) error {
-	fsys, err := vfs.OwnedAs(dir)
+	options, err := r.app.laying(r.config.archive.location, r.config.read, dir, r.log)
 	if err != nil {
 		return err
 	}
-	options := restore.Options{FS: fsys, Archive: r.app.archivePlace(r.config.archive.location), Keys: r.config.read.keys, Logger: r.log}
-	route := restore.Route{
-		Cluster: segment.Identity{SystemID: r.id.SystemID, Size: r.id.SegmentSize}, History: r.plan.History, From: r.plan.Backup.StartLSN,
-	}
+	route := routeOf(r.id, r.plan)
 	if r.settings.RestoreCommand == "" {
 		if r.laid, err = restore.Lay(ctx, options, dir, route); err != nil {
 			return err
@@ -249,4 +246,15 @@ func (r *restoring) prepare(ctx context.Context, dir string) error {
 		return fmt.Errorf("recovery settings: %w", err)
 	}
 	return nil
+}
+
+// laying are the options to put WAL from an archive into a data directory.
+func (a *app) laying(l storage.Location, read readOptions, dir string, log *slog.Logger) (restore.Options, error) {
+	fsys, err := vfs.OwnedAs(dir)
+	return restore.Options{FS: fsys, Archive: a.archivePlace(l), Keys: read.keys, Logger: log}, err
+}
+
+// routeOf is the WAL that a recovery goes along.
+func routeOf(id archive.Identity, p *recovery.Plan) restore.Route {
+	return restore.Route{Cluster: id.Segment(), History: p.History, From: p.Backup.StartLSN}
 }

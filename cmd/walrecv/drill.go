@@ -18,6 +18,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/drill"
 	"github.com/walrecv/walrecv/internal/recovery"
+	"github.com/walrecv/walrecv/internal/restore"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/receiver"
 	"github.com/walrecv/walrecv/segment"
@@ -133,6 +134,13 @@ func (a *app) drillOptions(ctx context.Context, c drillConfig) (drill.Options, e
 			args = append(args, "--decrypt-with", c.read.decryptWith)
 		}
 		return recovery.Command(self, args)
+	}
+	o.LayForks = func(ctx context.Context, dataDir string, p *recovery.Plan) error {
+		options, err := a.laying(c.archive.location, c.read, dataDir, log)
+		if err != nil {
+			return err
+		}
+		return restore.LayForks(ctx, options, dataDir, routeOf(arch.Identity(), p))
 	}
 	return o, nil
 }

@@ -34,6 +34,9 @@ type Options struct {
 	Environ []string
 	// RestoreCommand is restore_command for a data directory below dir.
 	RestoreCommand func(dir string) string
+	// LayForks puts into pg_wal of a data directory what a recovery over forks needs
+	// and asks no restore_command for. nil: nothing.
+	LayForks func(ctx context.Context, dataDir string, p *recovery.Plan) error
 	// Watchdog is the command line that calls [Watch], Confined that which calls
 	// [Become], and is followed by directories, "--" and a command.
 	Watchdog, Confined []string

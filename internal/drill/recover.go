@@ -63,6 +63,9 @@ func (d *drill) settle(ctx context.Context) error {
 		RestoreCommand: d.o.RestoreCommand(d.place.dir), Target: target, Action: d.o.action(),
 	}
 	err := d.place.disarm()
+	if err == nil && d.o.LayForks != nil {
+		err = d.o.LayForks(ctx, d.place.data(), d.plan)
+	}
 	if err == nil {
 		err = settings.Write(d.place.data())
 	}
