@@ -60,11 +60,11 @@ func (a *app) runDrill(parent context.Context, c drillConfig) error {
 	return errors.Join(a.tellDrill(c, o, report, page), drillVerdict(report))
 }
 
-// tellDrill keeps the result in the archive and prints it. A drill that was
-// interrupted has found nothing that would be worth keeping.
+// tellDrill keeps the result in the archive, if it says anything about that, and
+// prints it.
 func (a *app) tellDrill(c drillConfig, o drill.Options, report *drill.Report, page *page) error {
 	var kept error
-	if !report.Interrupted() {
+	if report.Tells() {
 		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 		defer cancel()
 		kept = drill.Keep(ctx, o.Archive, report)

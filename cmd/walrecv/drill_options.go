@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/drill"
 )
 
@@ -80,6 +81,9 @@ func addDrillOptions(fs *pflag.FlagSet, c *drillConfig) {
 func (c *drillConfig) check() error {
 	if !c.archive.given() {
 		return usageError("nothing to restore from; use --archive")
+	}
+	if !archive.IsID(c.target.backup) {
+		return usageError("--backup: %q cannot be the ID of a base backup", c.target.backup)
 	}
 	target, err := c.target.target()
 	if err != nil {

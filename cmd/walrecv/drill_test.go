@@ -28,6 +28,8 @@ func TestDrillRefuses(t *testing.T) {
 		{[]string{"--archive", dir, "--random-target", "--target-immediate"}, "cannot be given together"},
 		{[]string{"--archive", dir, "--random-target", "--backup", "20261122T073000Z"}, "do not give --backup"},
 		{[]string{"--archive", dir, "--random-target", "--target-timeline", "1"}, "do not give --target-timeline"},
+		{[]string{"--archive", dir, "--backup", "../x"}, `--backup: "../x" cannot be the ID`},
+		{[]string{"--archive", dir, "--backup", "zzz"}, "there is no base backup zzz in the archive"},
 		{[]string{"--archive", dir, "--check", "select 1;\nselect 2;"}, "2 statements: want one"},
 		{[]string{"--archive", dir, "--check", ""}, "0 statements: want one"},
 		{[]string{"--archive", dir, "--check-file", "/nowhere/file"}, "no such file"},

@@ -65,7 +65,7 @@ func (s *restored) verdict(ctx context.Context, statement string) (Kind, string)
 	fields := answer.FieldDescriptions()
 	cells = max(cells, len(fields))
 	if _, err := answer.Close(); err != nil {
-		return CheckError, serverText(err)
+		return errorKind(err), serverText(err)
 	}
 	switch {
 	case cells != 1 || rows != 1:
@@ -78,6 +78,16 @@ func (s *restored) verdict(ctx context.Context, statement string) (Kind, string)
 		return CheckFalse, "the value is false"
 	}
 	return "", ""
+}
+
+// errorKind tells a statement that no server understands from one that this server has
+// an error with. A table that is missing may be the archive's fault.
+func errorKind(err error) Kind {
+	const syntaxError = "42601"
+	if said := new(pgconn.PgError); errors.As(err, &said) && said.Code == syntaxError {
+		return CheckInvalid
+	}
+	return CheckError
 }
 
 // serverText is an error of the server with what it says besides.

@@ -2,7 +2,9 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -100,6 +102,12 @@ func (p *place) write(path, content string) error {
 		return err
 	}
 	return p.as.own(path)
+}
+
+// gone tells whether somebody has removed the directory.
+func (p *place) gone() bool {
+	_, err := os.Lstat(p.dir)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // dirs are the directories that are to be removed.

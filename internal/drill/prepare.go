@@ -21,10 +21,13 @@ import (
 
 // pick chooses the target, if that is left to chance, and the backup.
 func (d *drill) pick(ctx context.Context, entries []backup.Entry) error {
-	if !slices.ContainsFunc(entries, func(e backup.Entry) bool { return e.Backup != nil }) {
-		return d.fail(NoBackup, fmt.Sprintf("the archive has no base backup that is good, and %d that are not", len(entries)))
+	named, err := d.named(entries)
+	if err != nil {
+		return err
 	}
-	var err error
+	if !slices.ContainsFunc(entries, func(e backup.Entry) bool { return e.Backup != nil }) {
+		return d.fail(NoBackup, noneGood(entries))
+	}
 	if d.survey, err = recovery.Look(ctx, d.o.Archive, archive.Pause); err != nil {
 		return d.archiveFailed(err)
 	}
@@ -36,8 +39,10 @@ func (d *drill) pick(ctx context.Context, entries []backup.Entry) error {
 	var unreachable *recovery.UnreachableError
 	switch {
 	case errors.As(err, &unreachable):
+		d.report.moot = d.o.choosy()
 		return d.fail(Unreachable, err.Error())
-	case err != nil && d.o.BackupID != "" && !hasGood(entries, d.o.BackupID):
+	case err != nil && named != nil && named.Backup == nil:
+		d.report.moot = named.State != backup.Damaged
 		return d.fail(NoBackup, err.Error())
 	case err != nil:
 		return d.archiveFailed(err)
@@ -51,9 +56,33 @@ func (d *drill) pick(ctx context.Context, entries []backup.Entry) error {
 	return nil
 }
 
-// hasGood tells whether a good backup has an ID, or any may be taken.
-func hasGood(entries []backup.Entry, id string) bool {
-	return id == "latest" || slices.ContainsFunc(entries, func(e backup.Entry) bool { return e.ID == id && e.Backup != nil })
+// named is the base backup that was asked for, nil if any will do.
+func (d *drill) named(entries []backup.Entry) (*backup.Entry, error) {
+	id := d.o.BackupID
+	if id == "" || id == "latest" {
+		return nil, nil //nolint:nilnil // none was asked for
+	}
+	for i, e := range entries {
+		if e.ID == id {
+			return &entries[i], nil
+		}
+	}
+	return nil, &SetupError{fmt.Errorf("there is no base backup %s in the archive; walrecv backup list shows what there is", id)}
+}
+
+// noneGood says what there is in place of a good base backup.
+func noneGood(entries []backup.Entry) string {
+	text := "the archive has no base backup that is good"
+	if n := len(entries); n > 0 {
+		text += fmt.Sprintf(": the newest of %d, %s, is %s", n, entries[n-1].ID, entries[n-1].State)
+	}
+	return text
+}
+
+// choosy tells whether somebody wants to go to a certain point, or along a certain
+// timeline, so that it can be their mistake if that is not possible.
+func (o Options) choosy() bool {
+	return o.Target.Timeline != 0 || !o.Random && o.Target.Kind != recovery.Latest && o.Target.Kind != recovery.Immediate
 }
 
 // draw chooses a target by chance: in a window of the newest timeline that has one.
@@ -198,6 +227,8 @@ func (d *drill) downloadFailed(ctx context.Context, err error) error {
 		return &SetupError{fmt.Errorf("%w; give an identity that fits with --decrypt-with", err)}
 	case full(err):
 		return d.fail(ScratchFull, err.Error())
+	case d.place.gone():
+		return d.fail(ScratchGone, err.Error())
 	case errors.Is(err, fs.ErrNotExist):
 		return d.fail(Missing, err.Error())
 	case errors.As(err, &object), errors.As(err, &whole):

@@ -19,6 +19,7 @@ const (
 	NoBackup     Kind = "no_backup"          // there is no good one, or not the one that was asked for
 	Unreachable  Kind = "target_unreachable" // the archive does not reach the target, or has nothing to begin with
 	ScratchFull  Kind = "scratch_full"       // the disk of the scratch directory
+	ScratchGone  Kind = "scratch_gone"       // somebody else removed the scratch directory
 	Damaged      Kind = "object_damaged"     // an object is not what was archived
 	Missing      Kind = "object_missing"     // an object of the backup is gone
 	Download     Kind = "download"           // the backup could not be fetched, for another reason
@@ -27,6 +28,7 @@ const (
 	TargetMissed Kind = "target_missed"      // recovery ended elsewhere
 	CheckFalse   Kind = "check_false"        // a check was not true
 	CheckError   Kind = "check_error"        // a check could not be made
+	CheckInvalid Kind = "check_invalid"      // a check is no SQL
 	Amcheck      Kind = "amcheck"            // pg_amcheck found something, or failed
 	Checksums    Kind = "checksums"          // a page has not its checksum
 	StopFailed   Kind = "stop_failed"        // the server did not shut down in order
@@ -62,6 +64,8 @@ type Report struct {
 	Steps  []Step   `json:"steps"`
 	Server *Server  `json:"server,omitempty"`
 	Notes  []string `json:"notes"`
+
+	moot bool // what was asked for is not there, which says nothing about the archive
 }
 
 // Backup is the base backup that was restored.
@@ -194,9 +198,17 @@ func (r *Report) kept() archive.DrillResult {
 	return k
 }
 
-// Interrupted tells whether the drill was ended before it could find anything out.
-func (r *Report) Interrupted() bool {
-	return slices.ContainsFunc(r.Failures, func(f Failure) bool { return f.Kind == Interrupted })
+// notArchives are the failures that have nothing to do with the archive.
+var notArchives = []Kind{ScratchFull, ScratchGone, CheckInvalid, LeftBehind}
+
+// Tells tells whether the drill found anything out about the archive. It did not if it
+// was interrupted, if what it was asked for is not to be had, or if nothing was wrong
+// but with this machine, or with how a check is written.
+func (r *Report) Tells() bool {
+	if r.moot || slices.ContainsFunc(r.Failures, func(f Failure) bool { return f.Kind == Interrupted }) {
+		return false
+	}
+	return r.Success || slices.ContainsFunc(r.Failures, func(f Failure) bool { return !slices.Contains(notArchives, f.Kind) })
 }
 
 // Keep puts what stays of a report into the archive, and notes its ID in the report.

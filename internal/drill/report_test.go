@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/recovery"
 )
 
 // sample is a report with all that a report can have, with characters that mean
@@ -141,6 +142,39 @@ func TestKept(t *testing.T) {
 	k.Failures, want.Failures = nil, nil
 	if k.ID != "" || k.LostBytes != want.LostBytes || k.Checks != want.Checks || k.FailedChecks != want.FailedChecks || k.ReachedLSN != want.ReachedLSN || k.Major != want.Major || k.RestoreSeconds != want.RestoreSeconds || k.ArchivedCommit != want.ArchivedCommit {
 		t.Errorf("%+v\nwant\n%+v", k, want)
+	}
+}
+
+// What says nothing of the archive is not kept there: it would count as a proof
+// against it.
+func TestTells(t *testing.T) {
+	for name, tt := range map[string]struct {
+		r    Report
+		want bool
+	}{
+		"success":               {Report{Success: true}, true},
+		"archive":               {Report{Failures: []Failure{{Kind: Damaged}}}, true},
+		"end not reached":       {Report{Failures: []Failure{{Kind: Unreachable}}}, true},
+		"target not reached":    {Report{Failures: []Failure{{Kind: Unreachable}}, moot: true}, false},
+		"interrupted":           {Report{Failures: []Failure{{Kind: CheckFalse}, {Kind: Interrupted}}}, false},
+		"disk":                  {Report{Failures: []Failure{{Kind: ScratchFull}}}, false},
+		"tmp cleaner":           {Report{Failures: []Failure{{Kind: ScratchGone}}}, false},
+		"no SQL":                {Report{Failures: []Failure{{Kind: CheckInvalid}, {Kind: LeftBehind}}}, false},
+		"no SQL, and not sound": {Report{Failures: []Failure{{Kind: CheckInvalid}, {Kind: Amcheck}}}, true},
+	} {
+		if got := tt.r.Tells(); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	for target, want := range map[recovery.Target]bool{
+		{}: false, {Kind: recovery.Immediate}: false, {Kind: recovery.LSN, LSN: 1}: true, {Timeline: 2}: true,
+	} {
+		if got := (Options{Target: target}).choosy(); got != want {
+			t.Errorf("%+v: %v", target, got)
+		}
+	}
+	if (Options{Random: true, Target: recovery.Target{Kind: recovery.LSN, LSN: 1}}).choosy() {
+		t.Error("nobody chose that")
 	}
 }
 

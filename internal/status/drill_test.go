@@ -28,6 +28,17 @@ func TestLastDrill(t *testing.T) {
 	if got := text(t, r); len(r.Problems) != 1 || !strings.Contains(got, "2026-11-22 07:30:00 UTC, failed: check, target") {
 		t.Errorf("problems %v\n%s", r.Problems, got)
 	}
+	for failures, want := range map[string]string{
+		`"server_failed"`:                "The archive may not restore.",
+		`"no_backup"`:                    "walrecv backup create",
+		`"check_error"`:                  "correct the check",
+		`"check_error","object_damaged"`: "The archive may not restore.",
+	} {
+		w.set("drills/20261122T073000Z.json", []byte(drillStart+`"success":false,"failures":[`+failures+`],"target":"latest","total_seconds":60,"checks":0,"failed_checks":0}`))
+		if r = w.report(); len(r.Problems) != 1 || !strings.Contains(r.Problems[0].Do, want) {
+			t.Errorf("%s: %+v", failures, r.Problems)
+		}
+	}
 	w.set("drills/20261122T073000Z.json", []byte(`{"format":2}`))
 	if r = w.report(); r.LastDrill != nil || len(r.Problems) != 1 {
 		t.Errorf("%+v, problems %v", r.LastDrill, r.Problems)
