@@ -21,7 +21,8 @@
 // was anywhere on that way when the look began is found by it. If all of it found
 // nothing, names are listed, spool first, to see whether anything is there that can
 // only have come after what was asked for. If so, there is a hole, and nothing is
-// proven.
+// proven. Nor is it where prune has removed WAL up to there or beyond: of a branch that
+// was left nothing later may be there any more.
 //
 // # Forks
 //

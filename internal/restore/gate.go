@@ -168,5 +168,8 @@ func (c *call) present(a *attempt, n segment.Name) finding {
 	if end, why := owed(n, c.size, held, histories); end > n.Start(c.size) {
 		return judge(problemf(hole, "it is missing, but %s", why))
 	}
+	if c.removed(a, n, &t); t.any() {
+		return t.worst
+	}
 	return finding{verdict: absent}
 }

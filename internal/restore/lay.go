@@ -98,8 +98,8 @@ func (l *layer) get(ctx context.Context, i int, file string) (bool, error) {
 	return false, fmt.Errorf("lay %s: %w", file, f.err)
 }
 
-// histories lays the histories of a timeline and of its ancestors, which say where
-// the segments of these end.
+// histories lays the histories of a timeline, which has all of its ancestors' in it and
+// says where the segments of these end, and of the ancestors as far as they are there.
 func (l *layer) histories(ctx context.Context, h segment.History) error {
 	for _, t := range append([]segment.TimelineID{h.Timeline}, ancestors(h)...) {
 		if t == 1 {
@@ -107,13 +107,15 @@ func (l *layer) histories(ctx context.Context, h segment.History) error {
 		}
 		file := segment.HistoryName(t)
 		there, err := l.get(ctx, 0, file)
-		if err == nil && !there {
+		if err == nil && !there && t == h.Timeline {
 			err = fmt.Errorf("lay %s: it is not there", file)
 		}
 		if err != nil {
 			return err
 		}
-		l.files = append(l.files, file)
+		if there {
+			l.files = append(l.files, file)
+		}
 	}
 	return nil
 }

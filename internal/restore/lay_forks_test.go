@@ -1,6 +1,10 @@
 package restore
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/walrecv/walrecv/segment"
+)
 
 func TestLayForks(t *testing.T) {
 	const fork = 3*testPage + 40
@@ -54,6 +58,23 @@ func TestLayForks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLayWithoutAnAncestorsHistory: the goal's history has all of it.
+func TestLayWithoutAnAncestorsHistory(t *testing.T) {
+	const fork = 3 * testPage
+	third := history(1, at(4, fork), 2, at(6, fork))
+	inMode(t, recoverySignal, func(t *testing.T, w *world) {
+		w.putHistory(3, third)
+		for _, n := range []segment.Name{seg(1, 3), seg(1, 4), seg(2, 4), seg(2, 5), seg(2, 6), seg(3, 6)} {
+			w.put(n, wal(n, full))
+		}
+		w.durable()
+		w.must(LayForks(t.Context(), w.o, "/data", w.route(3, third, at(3, 0))))
+		w.wantLaid(map[string][]byte{
+			"00000003.history": []byte(third), name(seg(1, 4)): wal(seg(1, 4), fork), name(seg(2, 6)): wal(seg(2, 6), fork),
+		})
+	})
 }
 
 func isZeroed(b []byte) bool {

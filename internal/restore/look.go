@@ -131,6 +131,26 @@ func (c *call) held(a *attempt, from segment.Name, t *troubles) everything {
 	return all
 }
 
+// removed adds to t that prune has removed a segment of which nothing is left, and
+// nothing that is later tells that it ever was. What was removed on purpose is no end of
+// the WAL: a recovery must not open the database there.
+func (c *call) removed(a *attempt, n segment.Name, t *troubles) {
+	for _, p := range c.places {
+		src, err := c.source(a, p)
+		var cut segment.LSN
+		if held, ok := src.(prunedSource); ok && err == nil {
+			cut, err = within(a, func(ctx context.Context) (segment.LSN, error) { return held.pruned(ctx, n.Timeline) })
+		}
+		switch {
+		case err != nil:
+			t.add(c.troubled(p, err))
+		case n.End(c.size) <= cut:
+			t.add(finding{hole, problemf(hole, "it was removed by prune, with all WAL of timeline %d before %s: "+
+				"recover from a base backup that begins there or later", uint32(n.Timeline), cut)})
+		}
+	}
+}
+
 // history reads a history file from the places. Two that differ are damage: two
 // branches have taken the same timeline. Without one it is fs.ErrNotExist, if
 // nothing is in t.

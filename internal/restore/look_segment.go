@@ -77,6 +77,11 @@ func (c *call) searchSegment(a *attempt, n segment.Name, cut int64) finding {
 		return t.worst
 	}
 	end, why := owed(n, c.size, held, histories)
+	if tail.best == nil && end == n.Start(c.size) {
+		if c.removed(a, n, &t); t.any() {
+			return t.worst
+		}
+	}
 	return tail.conclude(min(cut, int64(end-n.Start(c.size))), why)
 }
 

@@ -28,6 +28,15 @@ type source interface {
 	holdings(ctx context.Context, from segment.Name) (holdings, error)
 }
 
+// prunedSource is a source from which WAL is removed on purpose.
+type prunedSource interface {
+	source
+
+	// pruned is where the WAL of a timeline begins at the earliest; 0: nothing of it
+	// was removed.
+	pruned(ctx context.Context, t segment.TimelineID) (segment.LSN, error)
+}
+
 // partial is a copy of a segment that was begun, not open yet.
 type partial struct {
 	where string

@@ -59,6 +59,18 @@ func (s *archiveSource) holdings(ctx context.Context, from segment.Name) (holdin
 	return s.archive.Later(ctx, from)
 }
 
+var _ prunedSource = (*archiveSource)(nil)
+
+func (s *archiveSource) pruned(ctx context.Context, t segment.TimelineID) (cut segment.LSN, err error) {
+	list, err := s.archive.Pruned(ctx)
+	for _, p := range list {
+		if t <= p.Timeline {
+			cut = max(cut, p.Before)
+		}
+	}
+	return cut, err
+}
+
 var _ tailSource = (*archiveSource)(nil)
 
 func (s *archiveSource) chunks(ctx context.Context, n segment.Name) ([]archive.Chunk, error) {
