@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"log/slog"
 	"os"
@@ -97,8 +98,7 @@ func newBackupWorld(t *testing.T, change func(*fakepg.Config)) *backupWorld {
 	return &backupWorld{t: t, addr: addr, dir: t.TempDir()}
 }
 
-// archived makes names of segments stand in the archive, which is all that is asked of
-// them.
+// archived makes segments stand in the archive that nobody has looked into.
 func (w *backupWorld) archived(names ...string) {
 	w.t.Helper()
 	for _, name := range names {
@@ -106,7 +106,10 @@ func (w *backupWorld) archived(names ...string) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			w.t.Fatal(err)
 		}
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
+		trailer := `{"sha256":"` + strings.Repeat("0", 64) + `","size":1048576}`
+		length := binary.LittleEndian.AppendUint32(nil, uint32(len(trailer)+4))
+		object := bytes.Join([][]byte{{0x5E, 0x2A, 0x4D, 0x18}, length, []byte(trailer), length}, nil)
+		if err := os.WriteFile(path, object, 0o600); err != nil {
 			w.t.Fatal(err)
 		}
 	}

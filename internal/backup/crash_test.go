@@ -57,7 +57,7 @@ func TestPowerCut(t *testing.T) {
 			store := local.New(disk, "/", local.Private)
 			a := newArchive(t, store)
 			for _, o := range allWAL {
-				if err := store.Put(t.Context(), "7411122233344455566/"+o, storage.BytesSource(nil)); err != nil {
+				if err := store.Put(t.Context(), "7411122233344455566/"+o, storage.BytesSource(unread)); err != nil {
 					t.Fatal(err)
 				}
 			}

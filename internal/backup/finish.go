@@ -57,7 +57,8 @@ const (
 )
 
 // Finish makes the backup good: once all of its objects are durable and its WAL is in
-// the archive, it finds each of them there, and then puts the last one. Its error, be it
+// the archive, with no damage that is known, it finds each of them there, and then puts
+// the last one. Its error, be it
 // one of the store or of the end of ctx, says that this has not come to its end: the
 // backup is good only if it is listed so.
 func (w *Writer) Finish(ctx context.Context, end End, wait Wait) (*Backup, error) {
@@ -75,7 +76,7 @@ func (w *Writer) Finish(ctx context.Context, end End, wait Wait) (*Backup, error
 	// Long before the backup could be taken for an abandoned one, and be removed.
 	wait.For = min(wait.For, Patience/2)
 	f := finisher{a: w.a, b: &b, wait: wait, deadline: wait.Now().Add(wait.For)}
-	for _, step := range []func(context.Context) error{f.findWAL, f.match, f.put} {
+	for _, step := range []func(context.Context) error{f.findWAL, f.readWAL, f.match, f.put} {
 		if w.err = f.persist(ctx, step); w.err != nil {
 			return nil, w.err
 		}

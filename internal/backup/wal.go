@@ -26,6 +26,8 @@ type WAL struct {
 	Missing string      // the first file that is missing; "": all is there
 	Hole    bool        // something later is there, so that nobody may bring it any more
 	Problem error       // what is wrong with the timelines' histories, which no waiting mends
+
+	sealed map[segment.Name]bool // those that are complete
 }
 
 // Complete tells whether all is there.
@@ -74,7 +76,7 @@ func look(ctx context.Context, a *archive.Archive, number uint64) (archive.Look,
 // In says what an archive with segments of a size had of the WAL when it was looked at.
 func (n Needed) In(look archive.Look, size segment.Size) WAL {
 	first := size.Number(n.Start)
-	w := WAL{Until: size.Start(first)}
+	w := WAL{Until: size.Start(first), sealed: map[segment.Name]bool{}}
 	h, err := n.history(look.Chain)
 	switch {
 	case errors.Is(err, archive.ErrNoHistory):
@@ -87,6 +89,7 @@ func (n Needed) In(look archive.Look, size segment.Size) WAL {
 	for number := first; number <= size.Number(n.End-1); number++ {
 		on := h.Segment(number, size)
 		name := segment.Name{Timeline: on[len(on)-1], Number: number}
+		w.sealed[name] = look.Listing.Has(name)
 		need := min(name.End(size), n.End)
 		have := reach(look, name, size)
 		if have < need {

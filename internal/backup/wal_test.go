@@ -1,7 +1,10 @@
 package backup
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/walrecv/walrecv/internal/archive"
@@ -19,8 +22,17 @@ func wal(mem *storagetest.Mem, objects ...string) {
 			mem.Set(fmt.Sprintf("%d/wal/%s", uint64(testSystem), segment.HistoryName(child)), fmt.Appendf(nil, "%d\t%s\tno recovery target specified\n", parent, at))
 			continue
 		}
-		mem.Set(fmt.Sprintf("%d/%s", uint64(testSystem), o), nil)
+		mem.Set(fmt.Sprintf("%d/%s", uint64(testSystem), o), unread)
 	}
+}
+
+// unread is an object that nobody looked into.
+var unread = object(`{"sha256":"` + strings.Repeat("0", 64) + `","size":1048576}`)
+
+// object is one without content.
+func object(trailer string) []byte {
+	length := binary.LittleEndian.AppendUint32(nil, uint32(len(trailer)+4))
+	return bytes.Join([][]byte{{0x5E, 0x2A, 0x4D, 0x18}, length, []byte(trailer), length}, nil)
 }
 
 // sealed, chunk and partial name objects of the segment with a number.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"slices"
@@ -239,6 +240,35 @@ func TestFinishWaits(t *testing.T) {
 		_, good := mem.Get(key("20261122T073000Z", archive.BackupEnd))
 		if good != (c.says == "") || (b != nil) != good || looks == 0 {
 			t.Errorf("%s: it is good: %t, %v, %d looks", c.what, good, b, looks)
+		}
+	}
+}
+
+// TestDamagedWAL: a backup is not good whose WAL is known to be damaged.
+func TestDamagedWAL(t *testing.T) {
+	mark := segment.Mark{Name: segment.Name{Timeline: 1, Number: 4}, LSN: 0x400028, End: 0x400100, Reason: "rot"}
+	faults := `{"first_lsn":"0/400028","last_lsn":"0/400028","faults":1,"first_fault":{"lsn":"0/400100","sound_until_lsn":"0/400100","reason":"wrong checksum"}}`
+	summary := fmt.Sprintf(`{"sha256":"%064x","size":1048576,"summary":%s,"summary_crc32c":"%08x"}`, 1, faults, crc32.Checksum([]byte(faults), crc32.MakeTable(crc32.Castagnoli)))
+	other := mark
+	other.Name.Number, other.LSN, other.End = 3, 0x300028, 0x300100 // it does not need that one
+	for what, c := range map[string]struct {
+		key     string
+		content []byte
+		says    string
+	}{
+		"marked":           {"marks/" + mark.FileName(testSize), must[[]byte](t)(mark.Encode(testSize)), "as the server sent it: rot"},
+		"with faults":      {sealed(1, 4), object(summary), "wrong checksum"},
+		"unreadable":       {sealed(1, 4), []byte("x"), "is damaged"},
+		"another's mark":   {"marks/" + other.FileName(testSize), must[[]byte](t)(other.Encode(testSize)), ""},
+		"a mark that rots": {"marks/" + mark.FileName(testSize), []byte("x"), ""},
+	} {
+		mem, a := newMem(t, allWAL...)
+		mem.Set(fmt.Sprintf("%d/%s", uint64(testSystem), c.key), c.content)
+		clock := newClock()
+		_, err := newServer(t).backUp(t.Context(), a, clock.wait(time.Hour))
+		_, good := mem.Get(key("20261122T073000Z", archive.BackupEnd))
+		if good != (c.says == "") || (err == nil) != good || !strings.Contains(fmt.Sprint(err), c.says) || len(clock.pauses) > 0 {
+			t.Errorf("%s: it is good: %v, %v", what, good, err)
 		}
 	}
 }

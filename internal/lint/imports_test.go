@@ -75,7 +75,7 @@ var house = map[string]may{
 		theirs: []string{"github.com/prometheus/client_golang"},
 	},
 	"internal/recovery": {ours: []string{"internal/archive", "internal/backup", "internal/units", "segment"}},
-	"internal/prune":    {ours: []string{"internal/archive", "internal/backup", "segment"}},
+	"internal/prune":    {ours: []string{"internal/archive", "internal/backup", "internal/recovery", "segment"}},
 	"internal/status":   {ours: []string{"internal/archive", "internal/backup", "internal/recovery", "segment"}},
 	"internal/drill": {
 		ours:   []string{"internal/archive", "internal/backup", "internal/extract", "internal/pgdata", "internal/recovery", "segment"},

@@ -19,9 +19,9 @@ const slack = time.Hour
 type facts struct {
 	size    segment.Size
 	entries []backup.Entry
-	broken  map[string]error // why a good base backup cannot be restored, by its ID
-	current segment.History  // of the newest timeline
-	newest  segment.LSN      // start of the newest segment on the way there; 0: there is none
+	broken  map[string]string // why a good base backup cannot be restored, by its ID
+	current segment.History   // of the newest timeline
+	newest  segment.LSN       // start of the newest segment on the way there; 0: there is none
 }
 
 // choice is what becomes of the base backups, and where the WAL begins that stays.
@@ -55,8 +55,8 @@ func (c *choice) good() (good []*backup.Backup) {
 		if e.State != backup.Good {
 			continue
 		}
-		if err := c.broken[e.ID]; err != nil {
-			c.problem("%s cannot be restored and does not count: %v", e.ID, err)
+		if why := c.broken[e.ID]; why != "" {
+			c.problem("%s cannot be restored and does not count: %s", e.ID, why)
 			continue
 		}
 		if e.Backup.Finished.After(c.now.Add(slack)) {
@@ -221,9 +221,9 @@ func (c *choice) judgeOthers() {
 		case e.State == backup.Damaged:
 			v.Keep, v.Why = true, "it is damaged, and not older than what is kept"
 			c.problem("%s is damaged: %v", e.ID, e.Damage)
-		case c.broken[e.ID] != nil && e.StartLSN < c.start:
+		case c.broken[e.ID] != "" && e.StartLSN < c.start:
 			v.Why = "it cannot be restored, and what is kept begins later"
-		case c.broken[e.ID] != nil:
+		case c.broken[e.ID] != "":
 			v.Keep, v.Why = true, "it cannot be restored, and is not older than what is kept"
 		case !v.Keep && v.Why == "":
 			v.Why = "nothing that is kept needs it"

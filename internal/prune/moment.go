@@ -1,7 +1,6 @@
 package prune
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -24,6 +23,32 @@ type line struct {
 	later bool        // there is a commit after it
 }
 
+// moment looks for a time in an archive.
+type moment struct {
+	size   segment.Size
+	time   time.Time
+	lines  []*line     // to the ends of all timelines; that of the newest is the last
+	oldest segment.LSN // start of the oldest segment
+}
+
+func newMoment(look archive.Look, size segment.Size, t time.Time) *moment {
+	m := &moment{size: size, time: t, oldest: segment.MaxLSN}
+	for _, b := range look.Chain.Branches {
+		m.lines = append(m.lines, &line{history: b.History})
+	}
+	return m
+}
+
+// see looks at a segment, of which err may say that nothing is known.
+func (m *moment) see(i archive.SegmentInfo, err error) {
+	m.oldest = min(m.oldest, i.Name.Start(m.size))
+	for _, l := range m.lines {
+		if err == nil {
+			l.see(i, m.size, m.time)
+		}
+	}
+}
+
 // see looks at a segment. They come by timeline, and on each in order: so do those that
 // lie on the line.
 func (l *line) see(i archive.SegmentInfo, size segment.Size, t time.Time) {
@@ -38,51 +63,29 @@ func (l *line) see(i archive.SegmentInfo, size segment.Size, t time.Time) {
 	l.last, l.older = i.Name.Start(size), true
 }
 
-// positionOf finds the segment in which the WAL was at a time, or an earlier one, on all
+// position finds the segment in which the WAL was at the time, or an earlier one, on all
 // timelines that had not ended by then. note says if nothing is later than the time.
-func positionOf(ctx context.Context, a *archive.Archive, look archive.Look, t time.Time) (at segment.LSN, note string, err error) {
-	size := a.Identity().SegmentSize
-	var lines []*line
-	for _, b := range look.Chain.Branches {
-		lines = append(lines, &line{history: b.History})
-	}
-	index, err := a.Index(ctx)
-	if err != nil {
-		index = nil // a cache
-	}
-	oldest := segment.MaxLSN
-	err = a.Infos(ctx, look.Listing, index, func(i archive.SegmentInfo, infoErr error) error {
-		oldest = min(oldest, i.Name.Start(size))
-		for _, l := range lines {
-			if infoErr == nil {
-				l.see(i, size, t)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, "", fmt.Errorf("look for a time in the archive: %w", err)
-	}
-	if len(lines) == 0 {
+func (m *moment) position() (at segment.LSN, note string, err error) {
+	if len(m.lines) == 0 {
 		return 0, "", errNoTimes
 	}
 	at = segment.MaxLSN
-	for _, l := range lines {
+	for _, l := range m.lines {
 		switch {
 		case l.later && l.older:
 			at = min(at, l.last)
 		case l.later:
-			at = min(at, oldest)
+			at = min(at, m.oldest)
 		}
 	}
-	newest := lines[len(lines)-1] // it has not ended
+	newest := m.lines[len(m.lines)-1] // it has not ended
 	switch {
 	case newest.later:
 	case !newest.older:
 		return 0, "", errNoTimes
 	default:
 		at = min(at, newest.last)
-		note = fmt.Sprintf("no commit on timeline %d is later than %s: the WAL from the last one on stays", uint32(newest.history.Timeline), stamp(t))
+		note = fmt.Sprintf("no commit on timeline %d is later than %s: the WAL from the last one on stays", uint32(newest.history.Timeline), stamp(m.time))
 	}
 	return at, note, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/backup"
+	"github.com/walrecv/walrecv/internal/recovery"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -24,9 +25,14 @@ func (p *Pruner) Plan(ctx context.Context) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	survey, moment, err := p.survey(ctx, look)
+	if err != nil {
+		return nil, err
+	}
+	f := p.facts(entries, look, survey)
 	rule, notes := p.rule, []string(nil)
 	if !rule.BeforeTime.IsZero() {
-		at, note, err := positionOf(ctx, p.archive, look, rule.BeforeTime)
+		at, note, err := moment.position()
 		if err != nil {
 			return nil, err
 		}
@@ -34,7 +40,7 @@ func (p *Pruner) Plan(ctx context.Context) (*Plan, error) {
 			notes = append(notes, note)
 		}
 	}
-	c := choose(p.facts(entries, look), rule, p.now)
+	c := choose(f, rule, p.now)
 	plan := &Plan{Start: c.start, Notes: append(notes, c.notes...), Problems: c.problems}
 	for _, e := range entries {
 		plan.Backups = append(plan.Backups, *c.verdicts[e.ID])
@@ -46,18 +52,38 @@ func (p *Pruner) Plan(ctx context.Context) (*Plan, error) {
 	return plan, p.count(ctx, plan)
 }
 
+// survey reads what is known of the segments: what recoveries can use, and the moment
+// that the rule names.
+func (p *Pruner) survey(ctx context.Context, look archive.Look) (*recovery.Survey, *moment, error) {
+	marks, err := p.archive.Marks(ctx)
+	var damaged *archive.DamagedError
+	if err != nil && !errors.As(err, &damaged) { // what a damaged mark is about, the summary says, too
+		return nil, nil, err
+	}
+	survey := recovery.NewSurvey(p.archive, look, marks)
+	m := newMoment(look, p.id.SegmentSize, p.rule.BeforeTime)
+	index, err := p.archive.Index(ctx)
+	if err != nil {
+		index = nil // the objects themselves say the same
+	}
+	err = p.archive.Infos(ctx, look.Listing, index, func(i archive.SegmentInfo, infoErr error) error {
+		m.see(i, infoErr)
+		return survey.Segment(i, infoErr)
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("look at the segments of the archive: %w", err)
+	}
+	return survey, m, nil
+}
+
 // facts gathers what a choice depends on.
-func (p *Pruner) facts(entries []backup.Entry, look archive.Look) facts {
-	f := facts{size: p.id.SegmentSize, entries: entries, broken: map[string]error{}}
+func (p *Pruner) facts(entries []backup.Entry, look archive.Look, survey *recovery.Survey) facts {
+	f := facts{size: p.id.SegmentSize, entries: entries, broken: map[string]string{}}
 	for _, e := range entries {
 		if e.State != backup.Good {
 			continue
 		}
-		if err := e.Backup.Needed().In(look, f.size).Err(); err != nil {
-			f.broken[e.ID] = err
-		} else if len(e.Lacks) > 0 {
-			f.broken[e.ID] = errors.New(e.Lacks[0])
-		}
+		f.broken[e.ID] = survey.Unsound(e)
 	}
 	if current := look.Chain.Current(); current != nil {
 		f.current = current.History

@@ -68,7 +68,7 @@ func TestWindow(t *testing.T) {
 // TestRemove: what was planned is gone, and nothing else; the next has nothing to do.
 func TestRemove(t *testing.T) {
 	w := nightly(t)
-	for _, n := range []uint64{6, 69, 70, 71} {
+	for _, n := range []uint64{6, 69, 71, 72} {
 		w.others(1, n)
 		w.partial(1, n)
 	}
@@ -92,7 +92,7 @@ func TestRemove(t *testing.T) {
 	for _, s := range plan.Sums {
 		kinds = append(kinds, fmt.Sprintf("%d %s", s.Objects, s.What))
 	}
-	if got := strings.Join(kinds, ", "); got != "6 base backups, 65 segments, 2 partials, 1 pieces of the tail, 2 index objects, 1 gaps, 2 marks, 2 backup history files" || plan.Sums[1].Bytes != 65*8 {
+	if got := strings.Join(kinds, ", "); got != "6 base backups, 65 segments, 2 partials, 1 pieces of the tail, 2 index objects, 1 gaps, 2 marks, 2 backup history files" || plan.Sums[1].Bytes != int64(65*len(unknown)) {
 		t.Errorf("%s went, %d bytes of segments", got, plan.Sums[1].Bytes)
 	}
 	after := w.store.Keys()
@@ -201,6 +201,21 @@ func TestWhatHolds(t *testing.T) {
 			w.backup("c0", 1, 100*mib+0x400, 100*mib+0x500, ago(1))
 			w.remove(key("backup", "c0", "base.000001.tar.zst"))
 		}, 100, "c0", "", "", "base.000001.tar.zst was put, and is not in the archive"},
+		{"the newest needs a segment that is damaged", func(w *world) {
+			w.segments(1, 101, 105)
+			w.backup("c0", 1, 100*mib+0x400, 105*mib, ago(1))
+			w.damage(1, 103)
+		}, 100, "c0", "", "", "segment 000000010000000000000067: it is damaged"},
+		{"the newest needs a segment that is marked", func(w *world) {
+			w.segments(1, 101, 105)
+			w.backup("c0", 1, 100*mib+0x400, 105*mib, ago(1))
+			w.mark(1, 103)
+		}, 100, "c0", "", "", "as the server sent it: rot"},
+		{"the newest needs a segment that is unreadable", func(w *world) {
+			w.segments(1, 101, 105)
+			w.backup("c0", 1, 100*mib+0x400, 105*mib, ago(1))
+			w.store.Set(segmentKey(1, 103), []byte("x"))
+		}, 100, "c0", "", "", "c0 cannot be restored and does not count"},
 		{"an old one lacks WAL", func(w *world) {
 			w.backup("c0", 1, 3*mib, 3*mib+0x100, ago(500))
 		}, 100, "", "c0", "", "c0 cannot be restored and does not count"},

@@ -17,6 +17,7 @@ import (
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/backup"
 	"github.com/walrecv/walrecv/internal/prune"
+	"github.com/walrecv/walrecv/internal/recovery"
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
 	"github.com/walrecv/walrecv/storage/storagetest"
@@ -140,11 +141,15 @@ func (w *world) state() state {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	survey, err := recovery.Look(w.t.Context(), w.open(w.store), func(context.Context) error { return nil })
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	for _, e := range entries {
 		switch {
 		case e.State == backup.Running:
 			s.holds = append(s.holds, e.StartLSN)
-		case e.Backup != nil && e.Backup.Needed().In(s.look, size).Complete():
+		case e.Backup != nil && canStart(survey, entries, e.ID):
 			s.good[e.ID] = e.Backup
 		}
 	}
@@ -166,6 +171,16 @@ func (w *world) state() state {
 		w.t.Errorf("the server would be refused: %v", err)
 	}
 	return s
+}
+
+// canStart tells whether a recovery can begin with a backup, on some timeline.
+func canStart(s *recovery.Survey, entries []backup.Entry, id string) bool {
+	for _, w := range s.Windows(entries) {
+		if slices.Contains(w.Backups, id) {
+			return true
+		}
+	}
+	return false
 }
 
 // reaches tells whether a recovery gets to a moment of the newest timeline's past.

@@ -94,7 +94,11 @@ func (w *world) segment(t segment.TimelineID, n uint64, first, last time.Time) {
 	if !first.IsZero() {
 		text += fmt.Sprintf(`,"first_commit":%q,"last_commit":%q`, first.Format(time.RFC3339Nano), last.Format(time.RFC3339Nano))
 	}
-	text += "}"
+	w.summarised(t, n, text+"}")
+}
+
+// summarised puts a segment with a summary.
+func (w *world) summarised(t segment.TimelineID, n uint64, text string) {
 	w.store.Set(segmentKey(t, n), trailer(map[string]any{
 		"sha256": fmt.Sprintf("%064x", 1), "size": int64(size), "summary": json.RawMessage(text),
 		"summary_crc32c": fmt.Sprintf("%08x", crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli))),
@@ -104,8 +108,28 @@ func (w *world) segment(t segment.TimelineID, n uint64, first, last time.Time) {
 // segments puts segments of which nothing is known.
 func (w *world) segments(t segment.TimelineID, first, last uint64) {
 	for n := first; n <= last; n++ {
-		w.store.Set(segmentKey(t, n), []byte("12345678"))
+		w.store.Set(segmentKey(t, n), unknown)
 	}
+}
+
+// unknown is what there is of a segment that nobody looked into.
+var unknown = trailer(map[string]any{"sha256": fmt.Sprintf("%064x", 1), "size": int64(size)})
+
+// damage makes a segment one that the server sent with a fault in it.
+func (w *world) damage(t segment.TimelineID, n uint64) {
+	start := size.Start(n)
+	w.summarised(t, n, fmt.Sprintf(`{"first_lsn":%q,"last_lsn":%q,"faults":1,"first_fault":{"lsn":%q,"sound_until_lsn":%q,"reason":"wrong checksum"}}`,
+		start+0x28, start+0x28, start+0x100, start+0x100))
+}
+
+// mark records damage that the server sent.
+func (w *world) mark(t segment.TimelineID, n uint64) {
+	mark := segment.Mark{Name: segment.Name{Timeline: t, Number: n}, LSN: size.Start(n) + 0x28, End: size.Start(n), Reason: "rot"}
+	content, err := mark.Encode(size)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.store.Set(key("marks", mark.FileName(size)), content)
 }
 
 func trailer(members map[string]any) []byte {
@@ -133,12 +157,7 @@ func (w *world) chunk(t segment.TimelineID, n uint64, to int64) {
 func (w *world) others(t segment.TimelineID, n uint64) {
 	w.store.Set(key("wal", t.String(), name(t, n)+".00000028.backup"), []byte("1"))
 	w.store.Set(key("index", t.String(), name(t, n)+"-"+name(t, n)+".00c0ffee.json.zst"), []byte("1"))
-	mark := segment.Mark{Name: segment.Name{Timeline: t, Number: n}, LSN: size.Start(n) + 0x28, End: size.Start(n), Reason: "rot"}
-	content, err := mark.Encode(size)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.store.Set(key("marks", mark.FileName(size)), content)
+	w.mark(t, n)
 }
 
 // begin puts the beginning of a base backup.
