@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -161,6 +162,7 @@ func drillObjects(t *testing.T, w *drillable) {
 		"manifest": {func(dir string) { flip(t, w.in(dir, "backup", w.backup.ID, "backup_manifest.zst"), 500) }, drill.Damaged, "backup_manifest"},
 		"data":     {func(dir string) { flip(t, w.in(dir, "backup", w.backup.ID, "base.000001.tar.zst"), 500) }, drill.Damaged, "base.000001.tar"},
 		"missing":  {func(dir string) { remove(t, w.in(dir, "backup", w.backup.ID, "base.000001.tar.zst")) }, drill.Missing, "base.000001.tar"},
+		"newer":    {func(dir string) { w.lostNewer(t, dir) }, drill.Missing, "the base backup " + newerBackup + " is damaged"},
 		"none":     {func(dir string) { remove(t, w.in(dir, "backup", w.backup.ID, "backup.json")) }, drill.NoBackup, "no base backup that is good"},
 		"WAL":      {func(dir string) { flip(t, w.lastButOne(t, dir), 500) }, drill.ServerFailed, "ended before the target"},
 	} {
@@ -174,6 +176,21 @@ func drillObjects(t *testing.T, w *drillable) {
 			t.Errorf("%s: kept %+v", name, kept)
 		}
 	}
+}
+
+const newerBackup = "20991122T073000Z"
+
+// lostNewer adds a newer backup, of which there are only the documents.
+func (w *drillable) lostNewer(t *testing.T, dir string) {
+	for _, name := range []string{"start.json", "backup.json"} {
+		text := readFile(t, w.in(dir, "backup", w.backup.ID, name))
+		path := w.in(dir, "backup", newerBackup, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, path, bytes.ReplaceAll(text, []byte(w.backup.ID), []byte(newerBackup)))
+	}
+	pgtest.Give(t, dir)
 }
 
 // drillUnreachable: targets that the archive does not have, and programs that do not fit.

@@ -39,7 +39,8 @@ func (a *app) newBackupList() *cobra.Command {
 		Short: "Show the base backups in an archive",
 		Long: `Shows the base backups in an archive, oldest first, and whether the WAL that each of
 them needs is still there. Only what is good can be restored; a backup that is running
-or abandoned was not completed, and one that is damaged cannot be read.`,
+or abandoned was not completed, and of one that is damaged something is missing or
+cannot be read.`,
 		Example:               "  walrecv backup list --archive /srv/wal",
 		DisableFlagsInUseLine: true,
 		Args:                  noArguments,

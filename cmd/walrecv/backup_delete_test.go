@@ -22,13 +22,22 @@ func backupJSON(id string) string {
 "objects":[{"file":"base.000001.tar.zst","sha256":"` + strings.Repeat("0", 64) + `"},{"file":"backup_manifest.zst","sha256":"` + strings.Repeat("0", 64) + `"}]}`
 }
 
+// putGood writes a base backup that is whole: of two empty objects.
+func putGood(t *testing.T, dir, id string) {
+	t.Helper()
+	putBackup(t, dir, id, "start.json", startJSON(id))
+	putBackup(t, dir, id, "base.000001.tar.zst", "")
+	putBackup(t, dir, id, "backup_manifest.zst", "")
+	putBackup(t, dir, id, "backup.json", backupJSON(id))
+}
+
 func TestBackupDelete(t *testing.T) {
 	dir := emptyArchive(t, 7400000000000000001)
 	for _, id := range []string{"good", "running", "abandoned", "damaged", "later"} {
 		putBackup(t, dir, id, "start.json", startJSON(id))
 		putBackup(t, dir, id, "base.000001.tar.zst", "x")
 	}
-	putBackup(t, dir, "good", "backup.json", backupJSON("good"))
+	putGood(t, dir, "good")
 	putBackup(t, dir, "damaged", "backup.json", "{")
 	putBackup(t, dir, "later", "start.json", `{"format":2}`)
 	old := time.Now().Add(-48 * time.Hour)

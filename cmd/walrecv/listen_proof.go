@@ -37,7 +37,7 @@ func proofOf(ctx context.Context, a *archive.Archive, now time.Time) (p monitor.
 		return p, err
 	}
 	for _, e := range entries {
-		if e.Backup != nil && e.Backup.Finished.After(p.LastBackup) {
+		if e.Whole() && e.Backup.Finished.After(p.LastBackup) {
 			p.LastBackup = e.Backup.Finished
 		}
 	}

@@ -99,7 +99,7 @@ func backupStart(ctx context.Context, a *archive.Archive, id string) (start segm
 		if e.ID == id && e.StartLSN != 0 {
 			return e.StartLSN, nil
 		}
-		if e.Backup != nil && (newest == nil || e.Backup.EndLSN > newest.EndLSN) {
+		if e.Whole() && (newest == nil || e.Backup.EndLSN > newest.EndLSN) {
 			newest = e.Backup
 		}
 	}

@@ -111,6 +111,23 @@ type Entry struct {
 	Stored    int64     // bytes of all that is there of it
 }
 
+// Whole tells whether the backup is good, and nothing of it is missing in the archive.
+func (e *Entry) Whole() bool { return e.Backup != nil && len(e.Lacks) == 0 }
+
+// Wrong says why a backup that was completed cannot be restored all the same; "" if
+// nothing is known to be wrong, or if it was not completed.
+func (e *Entry) Wrong() string {
+	switch n := len(e.Lacks); {
+	case n > 1:
+		return fmt.Sprintf("%s (and %d more)", e.Lacks[0], n-1)
+	case n == 1:
+		return e.Lacks[0]
+	case e.Damage != nil:
+		return e.Damage.Error()
+	}
+	return ""
+}
+
 // check says what keeps a start from being one of the backup with an ID.
 func (s *Start) check(id string) error {
 	switch {

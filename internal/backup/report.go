@@ -22,7 +22,7 @@ type Report struct {
 // everything is known.
 type Line struct {
 	ID            string             `json:"id"`
-	State         State              `json:"state"`
+	State         State              `json:"state"` // [Damaged] also if objects of it are missing
 	Damage        string             `json:"damage,omitzero"`
 	Label         string             `json:"label"`
 	From          From               `json:"from,omitzero"`
@@ -38,7 +38,7 @@ type Line struct {
 	Tablespaces   []Tablespace       `json:"tablespaces,omitzero"`
 	PlainSize     int64              `json:"plain_size,omitzero"` // bytes
 	Stored        int64              `json:"stored_size"`         // bytes
-	WAL           *LineWAL           `json:"wal,omitzero"`        // of a good one
+	WAL           *LineWAL           `json:"wal,omitzero"`        // of one that was completed
 }
 
 // LineWAL says whether a backup can be brought to a consistent state with the WAL
@@ -121,8 +121,8 @@ func line(e *Entry, wal WAL) Line {
 		ID: e.ID, State: e.State, Label: e.Label, From: e.From, Major: e.Major,
 		Started: e.Started, LastAdded: e.LastAdded, Timeline: e.Timeline, StartLSN: e.StartLSN, Stored: e.Stored,
 	}
-	if e.Damage != nil {
-		l.Damage = e.Damage.Error()
+	if l.Damage = e.Wrong(); l.Damage != "" {
+		l.State = Damaged
 	}
 	b := e.Backup
 	if b == nil {

@@ -37,8 +37,11 @@ func TestReport(t *testing.T) {
 	good := sampleBackup("20261122T073000Z", 0)
 	for _, b := range []*Backup{old, good} {
 		set(mem, b.ID, archive.BackupStart, must[[]byte](t)(encodeStart(b.Start)))
+		b.Objects[1].Size = 1 << 20
+		for _, o := range b.Objects {
+			set(mem, b.ID, o.File, make([]byte, o.Size))
+		}
 		set(mem, b.ID, archive.BackupEnd, must[[]byte](t)(encodeBackup(b)))
-		set(mem, b.ID, "base.000001.tar.zst", make([]byte, 1<<20))
 	}
 	set(mem, "20261122T083000Z", archive.BackupStart, must[[]byte](t)(encodeStart(sampleStart("20261122T083000Z", time.Hour))))
 	set(mem, "x", archive.BackupStart, nil)
@@ -64,6 +67,13 @@ x                 damaged  -                        -     -         -          -
 	}
 	if pauses != maxLooks-1 || len(r.Backups) != 4 || r.Backups[2].WAL == nil || !r.Backups[2].WAL.Complete || r.Backups[3].WAL != nil {
 		t.Errorf("%d pauses, %+v", pauses, r)
+	}
+
+	set(mem, good.ID, "base.000002.tar.zst", nil)
+	r = report(func(context.Context) error { return nil })
+	const lack = "7411122233344455566/backup/20261122T073000Z/base.000002.tar.zst has 0 bytes in the archive, 12 were put"
+	if l := r.Backups[2]; l.State != Damaged || l.Damage != lack || !strings.Contains(out.String(), "\n20261122T073000Z: "+lack+"\n") {
+		t.Errorf("without an object: %+v\n%s", l, out.String())
 	}
 }
 

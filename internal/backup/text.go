@@ -65,7 +65,7 @@ func (l *Line) timelines() string {
 
 // wrong says what is wrong with the backup.
 func (l *Line) wrong() string {
-	if l.WAL != nil {
+	if l.Damage == "" && l.WAL != nil {
 		return l.WAL.Problem
 	}
 	return l.Damage

@@ -37,7 +37,10 @@ func (d *drill) pick(ctx context.Context, entries []backup.Entry) error {
 	}
 	d.plan, err = d.survey.Choose(ctx, entries, d.o.Target, d.o.BackupID)
 	var unreachable *recovery.UnreachableError
+	var unusable *recovery.DamagedError
 	switch {
+	case errors.As(err, &unusable):
+		return d.fail(kindOf(unusable), err.Error())
 	case errors.As(err, &unreachable):
 		d.report.moot = d.o.choosy()
 		return d.fail(Unreachable, err.Error())
@@ -46,6 +49,9 @@ func (d *drill) pick(ctx context.Context, entries []backup.Entry) error {
 		return d.fail(NoBackup, err.Error())
 	case err != nil:
 		return d.archiveFailed(err)
+	}
+	for _, newer := range d.plan.Damaged {
+		d.report.fail(kindOf(newer), newer.Error())
 	}
 	d.report.Loss = &Loss{ArchivedLSN: d.plan.End, Timeline: uint32(d.plan.Timeline)}
 	for _, w := range windows {
@@ -83,6 +89,14 @@ func noneGood(entries []backup.Entry) string {
 // timeline, so that it can be their mistake if that is not possible.
 func (o Options) choosy() bool {
 	return o.Target.Timeline != 0 || !o.Random && o.Target.Kind != recovery.Latest && o.Target.Kind != recovery.Immediate
+}
+
+// kindOf is the kind of failure that a damaged backup is.
+func kindOf(e *recovery.DamagedError) Kind {
+	if e.Missing {
+		return Missing
+	}
+	return Damaged
 }
 
 // draw chooses a target by chance: in a window of the newest timeline that has one.

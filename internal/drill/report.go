@@ -21,7 +21,7 @@ const (
 	ScratchFull  Kind = "scratch_full"       // the disk of the scratch directory
 	ScratchGone  Kind = "scratch_gone"       // somebody else removed the scratch directory
 	Damaged      Kind = "object_damaged"     // an object is not what was archived
-	Missing      Kind = "object_missing"     // an object of the backup is gone
+	Missing      Kind = "object_missing"     // an object of the backup, or of a newer one, is gone
 	Download     Kind = "download"           // the backup could not be fetched, for another reason
 	ServerFailed Kind = "server_failed"      // the server did not start, or ended before the target
 	Stalled      Kind = "stalled"            // replay made no progress

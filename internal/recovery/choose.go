@@ -35,35 +35,66 @@ func (s *Survey) Choose(ctx context.Context, backups []backup.Entry, t Target, i
 		return nil, err
 	}
 	c := &chooser{Survey: s, target: t, found: map[segment.TimelineID]found{}}
-	for _, b := range slices.Backward(candidates) {
-		plan, err := c.try(ctx, b)
-		if plan != nil || err != nil {
-			return plan, err
+	for _, e := range slices.Backward(candidates) {
+		plan, err := c.try(ctx, e.Backup)
+		switch {
+		case err != nil:
+			return nil, err
+		case plan == nil:
+		case !e.Whole():
+			c.damaged = append(c.damaged, damaged(e))
+		default:
+			c.tell(plan, backups, isFree(id))
+			return plan, nil
 		}
 	}
-	if len(candidates) == 0 {
-		c.miss = miss{reason: "there is no base backup that is good"}
+	e := &UnreachableError{Target: t, Reason: c.miss.reason, Windows: c.windows(backups)}
+	switch {
+	case len(c.damaged) > 0:
+		e.Reason, e.damaged = c.damaged[0].Error(), c.damaged[0]
+	case len(candidates) == 0:
+		e.Reason = "there is no base backup that is good"
 	}
-	return nil, &UnreachableError{Target: t, Reason: c.miss.reason, Windows: c.windows(backups)}
+	return nil, e
 }
 
-// candidates are the good backups, oldest first, or the one with an ID.
-func candidates(backups []backup.Entry, id string) ([]*backup.Backup, error) {
-	free := id == "" || id == "latest"
-	var good []*backup.Backup
+// isFree tells whether any backup may be taken.
+func isFree(id string) bool { return id == "" || id == "latest" }
+
+// candidates are the backups that were completed, oldest first, or the one with an ID.
+// Of those something can be missing: that they would have fitted is worth knowing.
+func candidates(backups []backup.Entry, id string) (good []backup.Entry, err error) {
+	if isFree(id) {
+		return slices.DeleteFunc(slices.Clone(backups), func(e backup.Entry) bool { return e.Backup == nil }), nil
+	}
+	i := slices.IndexFunc(backups, func(e backup.Entry) bool { return e.ID == id })
+	switch {
+	case i < 0:
+		return nil, fmt.Errorf("there is no base backup %s in the archive", id)
+	case backups[i].Whole():
+		return backups[i : i+1], nil
+	case backups[i].Wrong() != "":
+		return nil, damaged(backups[i])
+	}
+	return nil, fmt.Errorf("the base backup %s was not completed: only a good one can be restored", id)
+}
+
+func damaged(e backup.Entry) *DamagedError {
+	return &DamagedError{ID: e.ID, Reason: e.Wrong(), Missing: len(e.Lacks) > 0}
+}
+
+// tell adds to a plan which newer backups would have been taken if they were whole. Of
+// one that cannot even be read that is known only if the newest one was wanted.
+func (c *chooser) tell(p *Plan, backups []backup.Entry, free bool) {
+	p.Damaged = c.damaged
 	for _, e := range backups {
-		switch {
-		case !free && e.ID != id:
-		case e.Backup != nil:
-			good = append(good, e.Backup)
-		case !free:
-			return nil, fmt.Errorf("the base backup %s is %s", id, e.State)
+		if free && p.Target.Kind == Latest && e.State == backup.Damaged && e.Started.After(p.Backup.Started) {
+			p.Damaged = append(p.Damaged, damaged(e))
 		}
 	}
-	if !free && len(good) == 0 {
-		return nil, fmt.Errorf("there is no base backup %s in the archive", id)
+	for _, d := range p.Damaged {
+		p.note(d.Error() + ": an older one is taken")
 	}
-	return good, nil
 }
 
 // chooser looks for the backup that fits a target.
@@ -71,8 +102,11 @@ type chooser struct {
 	*Survey
 	target Target
 	miss   miss
-	tried  []segment.TimelineID         // timelines that recoveries would go to
-	found  map[segment.TimelineID]found // by the timeline that a recovery goes to
+	// damaged are backups that fit, and of which something is missing, newest first.
+	damaged []*DamagedError
+
+	tried []segment.TimelineID         // timelines that recoveries would go to
+	found map[segment.TimelineID]found // by the timeline that a recovery goes to
 }
 
 // miss is why a backup does not fit. Of several the one is told that came closest.

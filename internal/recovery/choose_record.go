@@ -70,8 +70,8 @@ func (c *chooser) reachXID(ctx context.Context, r run, p *Plan) (*miss, error) {
 func (c *chooser) reachName(ctx context.Context, r run, p *Plan) (*miss, error) {
 	hits, m, err := c.reachHit(ctx, r, p, c.points)
 	if len(hits) > 1 {
-		p.Note = fmt.Sprintf("%d restore points have this name behind base backup %s: the recovery stops at the first, made %s; use another target for a later one",
-			len(hits), p.Backup.ID, formatTime(hits[0].time))
+		p.note(fmt.Sprintf("%d restore points have this name behind base backup %s: the recovery stops at the first, made %s; use another target for a later one",
+			len(hits), p.Backup.ID, formatTime(hits[0].time)))
 	}
 	return m, err
 }

@@ -122,7 +122,50 @@ func TestChooseAmongWhatIsNotGood(t *testing.T) {
 	if err == nil || err.Error() != "cannot recover to latest: there is no base backup that is good; recoverable is nothing" {
 		t.Error(err)
 	}
-	if _, err = w.choose(recovery.Target{}, "backup-8"); err == nil || err.Error() != "the base backup backup-8 is running" {
+	if _, err = w.choose(recovery.Target{}, "backup-8"); err == nil || err.Error() != "the base backup backup-8 was not completed: only a good one can be restored" {
+		t.Error(err)
+	}
+}
+
+// TestChooseAmongDamaged: of the newer backup an object is missing. The older one is
+// taken for it, if that fits, too.
+func TestChooseAmongDamaged(t *testing.T) {
+	w, _ := story(t)
+	whole := w.backups[0]
+	w.backups[1].Lacks = []string{"base.000001.tar.zst was put, and is not in the archive", "another"}
+	const why = "the base backup backup-8 is damaged: base.000001.tar.zst was put, and is not in the archive (and 1 more)"
+	var damaged *recovery.DamagedError
+
+	plan, err := w.choose(recovery.Target{}, "latest")
+	if err != nil || plan.Backup.ID != "backup-5" || plan.Note != why+": an older one is taken" || len(plan.Damaged) != 1 || !plan.Damaged[0].Missing {
+		t.Errorf("%+v, %v", plan, err)
+	}
+	if plan, err = w.choose(recovery.Target{Kind: recovery.LSN, LSN: 0x600000}, ""); err != nil || plan.Backup.ID != "backup-5" || plan.Note != "" {
+		t.Errorf("before the damaged one: %+v, %v", plan, err)
+	}
+	if plan, err = w.choose(recovery.Target{}, "backup-8"); !errors.As(err, &damaged) || err.Error() != why {
+		t.Errorf("%+v, %v", plan, err)
+	}
+	if windows := w.survey().Windows(w.backups); len(windows) != 1 || fmt.Sprint(windows[0].Backups) != "[backup-5]" {
+		t.Error(windows)
+	}
+
+	w.backups = w.backups[1:]
+	var unreachable *recovery.UnreachableError
+	if plan, err = w.choose(recovery.Target{}, ""); !errors.As(err, &unreachable) || !errors.As(err, &damaged) ||
+		err.Error() != "cannot recover to latest: "+why+"; recoverable is nothing" {
+		t.Errorf("%+v, %v", plan, err)
+	}
+
+	unread := backup.Entry{Start: backup.Start{ID: "unread", Started: clock(1000)}, State: backup.Damaged, Damage: errors.New("no JSON")}
+	w.backups = []backup.Entry{whole, unread}
+	if plan, err = w.choose(recovery.Target{}, ""); err != nil || plan.Note != "the base backup unread is damaged: no JSON: an older one is taken" || plan.Damaged[0].Missing {
+		t.Errorf("%+v, %v", plan, err)
+	}
+	if plan, err = w.choose(recovery.Target{}, "backup-5"); err != nil || plan.Note != "" {
+		t.Errorf("chosen by hand: %+v, %v", plan, err)
+	}
+	if _, err = w.choose(recovery.Target{}, "unread"); err == nil || err.Error() != "the base backup unread is damaged: no JSON" {
 		t.Error(err)
 	}
 }

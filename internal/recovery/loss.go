@@ -11,11 +11,11 @@ import (
 
 // Loss says what could not be recovered any more without a base backup, "" if nothing:
 // the end of the newest timeline that has a base backup, and, if since is not zero, what
-// is from that time on. backups are as [backup.List] gives them. The last good one is
+// is from that time on. backups are as [backup.List] gives them. The last whole one is
 // always a loss: its WAL may be somewhere else.
 func (s *Survey) Loss(backups []backup.Entry, id string, since time.Time) string {
 	others := slices.DeleteFunc(slices.Clone(backups), func(e backup.Entry) bool { return e.ID == id })
-	if !slices.ContainsFunc(others, isGood) && slices.ContainsFunc(backups, isGood) {
+	if !slices.ContainsFunc(others, isWhole) && slices.ContainsFunc(backups, isWhole) {
 		return "nothing could be restored"
 	}
 	before, after := s.Windows(backups), s.Windows(others)
@@ -42,7 +42,7 @@ func (s *Survey) Loss(backups []backup.Entry, id string, since time.Time) string
 	return ""
 }
 
-func isGood(e backup.Entry) bool { return e.Backup != nil }
+func isWhole(e backup.Entry) bool { return e.Whole() }
 
 // startOf is from when on the end of a window can be reached within others.
 func startOf(others []Window, w Window) (start time.Time, ok bool) {

@@ -1,6 +1,7 @@
 package recovery_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -35,6 +36,11 @@ func TestLoss(t *testing.T) {
 	check("the window begins before it", all, "a", clock(70), "nothing could be recovered to 2026-01-02 03:01:10 UTC")
 	check("all is within the window", all, "a", clock(-1000), "nothing could be recovered to 2026-01-02 03:00:00 UTC")
 	check("one that is not good", append(all, backup.Entry{Start: backup.Start{ID: "x"}, State: backup.Abandoned}), "x", clock(-1000), "")
+
+	part := slices.Clone(all)
+	part[1].Lacks = []string{"base.000001.tar.zst was put, and is not in the archive"}
+	check("the only one that is whole", part, "a", time.Time{}, "nothing could be restored")
+	check("a damaged one", part, "b", clock(-1000), "")
 
 	// Segment 4 is lost: what is behind it takes a backup from behind it.
 	add("c", 6)

@@ -25,6 +25,28 @@ type Plan struct {
 	Stop segment.LSN
 	// Note is for people: what they may not expect of this target. "" is nothing.
 	Note string
+	// Damaged are newer backups that would have been taken if they could be restored.
+	Damaged []*DamagedError
+}
+
+// note adds something to what people are told.
+func (p *Plan) note(text string) {
+	if p.Note != "" {
+		p.Note += "; "
+	}
+	p.Note += text
+}
+
+// DamagedError says that a base backup cannot be restored.
+type DamagedError struct {
+	ID      string
+	Reason  string // for people
+	Missing bool   // something of it is missing; else what it is cannot be read
+}
+
+// Error says which one, and why.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("the base backup %s is damaged: %s", e.ID, e.Reason)
 }
 
 // Window is what can be reached along a timeline: every point behind Start, with a
@@ -60,6 +82,16 @@ type UnreachableError struct {
 	Target  Target
 	Reason  string   // for people
 	Windows []Window // what can be reached instead
+
+	damaged *DamagedError // the backup with which it could be reached; nil: none
+}
+
+// Unwrap gives the [DamagedError] of a backup with which the target could be reached.
+func (e *UnreachableError) Unwrap() error {
+	if e.damaged == nil {
+		return nil
+	}
+	return e.damaged
 }
 
 // Error says why, and what can be reached.

@@ -41,7 +41,7 @@ func (s *Survey) windowsOn(l *line, backups []backup.Entry) []Window {
 	var windows []Window
 	for _, e := range backups {
 		b := e.Backup
-		if b == nil || !l.leads(b) {
+		if !e.Whole() || !l.leads(b) {
 			continue
 		}
 		r := s.run(l, s.size.Number(b.StartLSN))

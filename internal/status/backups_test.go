@@ -29,6 +29,9 @@ func (w *world) backup(id string, timeline segment.TimelineID, number uint64, go
 	w.document(id, "start.json", b.Start)
 	if good {
 		w.document(id, "backup.json", b)
+		for _, o := range b.Objects {
+			w.set("backup/"+id+"/"+o.File, make([]byte, o.Size))
+		}
 	}
 }
 
@@ -55,6 +58,8 @@ func TestBackups(t *testing.T) {
 	w.backup("three", 1, 13, true)
 	w.backup("without-wal", 1, 2, true)
 	w.backup("begun", 2, 17, false)
+	w.backup("headless", 2, 17, true)
+	w.remove("backup/headless/base.000001.tar.zst")
 	w.backup("unreadable", 2, 17, true)
 	w.set("backup/unreadable/backup.json", []byte("{"))
 	r := w.report()
@@ -63,7 +68,7 @@ func TestBackups(t *testing.T) {
 	for _, b := range r.Backups {
 		states = append(states, fmt.Sprint(b.ID, " ", b.State))
 	}
-	if got := strings.Join(states, ", "); got != "without-wal good, one good, two good, three good, begun running, unreadable damaged" {
+	if got := strings.Join(states, ", "); got != "without-wal good, one good, two good, three good, begun running, headless damaged, unreadable damaged" {
 		t.Error(got)
 	}
 	until := func(n uint64) time.Time { return worldTime(n).Add(59 * time.Second) }
@@ -80,7 +85,7 @@ func TestBackups(t *testing.T) {
 	for _, p := range r.Problems {
 		problems = append(problems, p.What)
 	}
-	for _, what := range []string{"the base backup unreadable is damaged", "the base backup without-wal cannot be restored"} {
+	for _, what := range []string{"the base backup unreadable is damaged", "the base backup headless is damaged: 7411122233344455566/backup/headless/base.000001.tar.zst was put, and is not in the archive", "the base backup without-wal cannot be restored"} {
 		if !strings.Contains(strings.Join(problems, "\n"), what) {
 			t.Errorf("%q is missing in %q", what, problems)
 		}
