@@ -158,21 +158,27 @@ func (a *app) runBackupRestore(ctx context.Context, c backupRestoreConfig) error
 	if err != nil {
 		return err
 	}
-	a.tryRestoreCommand(ctx, settings.RestoreCommand, owner, c.archive.location, log)
+	options := extract.Options{Dir: c.targetDir, Mapping: c.mapping, Owner: owner.ids(), Reread: c.verify}
+	if c.archive.location.Scheme == storage.SchemeFile {
+		options.Apart = []string{c.archive.location.Path}
+	}
+	if err := extract.Check(plan.Backup, options); err != nil {
+		return misplaced(err)
+	}
+	trial := a.tryRestoreCommand(ctx, settings.RestoreCommand, owner, c.archive.location, log)
+	defer trial.cancel()
 	log.Info("restoring a base backup", "backup", plan.Backup.ID, "into", c.targetDir, "bytes", plan.Backup.PlainSize)
 	r := &restoring{app: a, config: c, plan: plan, settings: settings, id: arch.Identity(), log: log}
 	progress := &restoreProgress{began: time.Now()}
 	stop := showTransfer(stderr, log, progress)
-	result, err := extract.Run(ctx, arch, plan.Backup, extract.Options{
-		Dir: c.targetDir, Mapping: c.mapping, Owner: owner.ids(), Reread: c.verify,
-		Progress: progress.set,
-		Prepare:  func(dir string) error { return r.prepare(ctx, dir) },
-	})
+	options.Progress = progress.set
+	options.Prepare = func(dir string) error { return r.prepare(ctx, dir) }
+	result, err := extract.Run(ctx, arch, plan.Backup, options)
 	stop()
 	if err != nil {
 		return misplaced(err)
 	}
-	return r.tell(a.stdout, result, owner)
+	return r.tell(a.stdout, result, owner, trial.verdict())
 }
 
 // choosePlan finds the backup that fits.
@@ -188,11 +194,15 @@ func choosePlan(ctx context.Context, arch *archive.Archive, o targetOptions) (*r
 	return recovery.Choose(ctx, arch, entries, target, o.backup)
 }
 
-// misplaced makes a mapping that does not fit a matter of usage.
+// misplaced makes directories that do not fit a matter of usage.
 func misplaced(err error) error {
 	var mapping *extract.MappingError
-	if errors.As(err, &mapping) {
+	var place *extract.PlaceError
+	switch {
+	case errors.As(err, &mapping):
 		return usageError("--tablespace-mapping: %w", err)
+	case errors.As(err, &place):
+		return usageError("%w (--target-dir and --tablespace-mapping say where they go)", err)
 	}
 	return err
 }

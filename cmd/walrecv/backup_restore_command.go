@@ -1,17 +1,10 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
-	"syscall"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -103,58 +96,4 @@ func secretVariables(l storage.Location, env map[string]string) (set []string) {
 		}
 	}
 	return set
-}
-
-// trialTime is how long the trial of a restore_command may take.
-const trialTime = 30 * time.Second
-
-// trialRetry is how long it may try to reach the archive.
-const trialRetry = "WALRECV_RETRY_FOR=5s"
-
-// runTrial runs a restore_command as the server will: as its owner, and without
-// anything of this environment. It asks for a file that no archive has.
-func runTrial(ctx context.Context, command string, owner *account, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, trialTime)
-	defer cancel()
-	command = strings.NewReplacer("%%", "%", "%f", "FFFFFFFF.history", "%p", "/nonexistent/pg_wal/RECOVERYHISTORY").Replace(command)
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
-	cmd.Dir = "/" // no data directory, which could be a standby's: there all doubt is an absence
-	cmd.Env = []string{trialRetry, "PATH=" + path}
-	var said strings.Builder
-	cmd.Stderr = &said
-	if owner != nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner.credential()}
-	}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err == nil || errors.As(err, &exit) && exit.ExitCode() == 1 {
-		return nil
-	}
-	if text := oneLine(said.String()); text != "" {
-		return errors.New(strings.TrimPrefix(text, "walrecv: "))
-	}
-	return err
-}
-
-// tryRestoreCommand warns of a restore_command that does not work for the server as
-// it is.
-func (a *app) tryRestoreCommand(ctx context.Context, command string, owner *account, location storage.Location, log *slog.Logger) {
-	if command == "" || a.trial == nil {
-		return
-	}
-	env := environment(a.environ)
-	err := a.trial(ctx, command, owner, env["PATH"])
-	if err == nil || ctx.Err() != nil {
-		return
-	}
-	attrs := []any{"reason", err.Error()}
-	if owner != nil {
-		attrs = append(attrs, "user", owner.name)
-	}
-	text := "the restore_command does not work with an empty environment: see to it that the server's user may read the archive and what the command names"
-	if set := secretVariables(location, env); len(set) > 0 {
-		attrs = append(attrs, "set_here", strings.Join(set, ", "))
-		text += ", and that the server has the variables that give access to it"
-	}
-	log.Warn(text, attrs...)
 }

@@ -45,8 +45,9 @@ func (p *restoreProgress) tell(now time.Time, log *slog.Logger) {
 	log.Info("the restore goes on", attrs...)
 }
 
-// tell says what was restored, and what to do next.
-func (r *restoring) tell(w io.Writer, result extract.Result, owner *account) error {
+// tell says what was restored, and what to do next. noWAL says why the server would get
+// no WAL; empty: it will.
+func (r *restoring) tell(w io.Writer, result extract.Result, owner *account, noWAL string) error {
 	b := r.plan.Backup
 	var text strings.Builder
 	fmt.Fprintf(&text, "base backup %s of %s is restored into %s: %s in %d files, each as its manifest says%s\n",
@@ -57,7 +58,11 @@ func (r *restoring) tell(w io.Writer, result extract.Result, owner *account) err
 	if r.plan.Note != "" {
 		fmt.Fprintf(&text, "note: %s\n", r.plan.Note)
 	}
-	fmt.Fprintf(&text, "next: start a PostgreSQL %d server on it%s; %s\n", b.Major, as(owner), r.outlook())
+	if noWAL == "" {
+		fmt.Fprintf(&text, "next: start a PostgreSQL %d server on it%s; %s\n", b.Major, as(owner), r.outlook())
+	} else {
+		fmt.Fprintf(&text, "not yet: a PostgreSQL %d server that is started on it will not get its WAL: %s\n", b.Major, noWAL)
+	}
 	_, err := io.WriteString(w, text.String())
 	return err
 }

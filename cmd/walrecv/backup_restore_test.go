@@ -1,10 +1,7 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -109,44 +106,6 @@ func TestRestoreCommandOfABackup(t *testing.T) {
 		if want := self + " restore " + c.want + guard; err != nil || got != want {
 			t.Errorf("%v\n got %s\nwant %s", err, got, want)
 		}
-	}
-}
-
-// TestTrial runs commands of the shell in the place of this program, which is a test.
-func TestTrial(t *testing.T) {
-	t.Setenv("SECRET", "x")
-	for command, want := range map[string]string{
-		"exit 0":                          "",
-		"exit 1":                          "",
-		"echo walrecv: why >&2; exit 200": "why",
-		"exit 201":                        "exit status 201",
-		`test "%f %p" = "FFFFFFFF.history /nonexistent/pg_wal/RECOVERYHISTORY" || exit 3`: "",
-		`test "%%f" = "%""f" || exit 3`:                  "",
-		`test -z "$SECRET" && test "$PWD" = / || exit 3`: "",
-	} {
-		err := runTrial(t.Context(), command, nil, os.Getenv("PATH"))
-		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want) {
-			t.Errorf("%s: %v, want %q", command, err, want)
-		}
-	}
-}
-
-func TestTrialWarns(t *testing.T) {
-	var log strings.Builder
-	a := newTestApp([]string{"AWS_ACCESS_KEY_ID=k", "AWS_SECRET_ACCESS_KEY=hidden"}, io.Discard, io.Discard)
-	a.trial = func(context.Context, string, *account, string) error { return errors.New("no keys") }
-	location, err := storage.ParseURL("s3://bucket/p")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.tryRestoreCommand(t.Context(), "command", &account{name: "postgres"}, location, slog.New(slog.NewTextHandler(&log, nil)))
-	for _, want := range []string{"no keys", "user=postgres", "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("%s lacks %q", log.String(), want)
-		}
-	}
-	if strings.Contains(log.String(), "hidden") {
-		t.Error("the log has a secret")
 	}
 }
 

@@ -39,7 +39,7 @@ type app struct {
 	push    func(context.Context, pushConfig, io.Writer) error
 
 	// trial runs a restore_command as a server will; nil: it is not tried.
-	trial func(ctx context.Context, command string, owner *account, path string) error
+	trial func(context.Context, trialCommand) error
 
 	worked bool // restore or push was called: its nil means done
 }

@@ -32,6 +32,11 @@ func (e *MappingError) Error() string {
 	return fmt.Sprintf("no tablespace is at %q: they are at %s", e.Old, strings.Join(e.Locations, ", "))
 }
 
+// PlaceError says that a directory lies where it must not.
+type PlaceError struct{ text string }
+
+func (e *PlaceError) Error() string { return e.text }
+
 // diskError is what the disk of this host fails with: nothing that the archive could
 // do better.
 type diskError struct{ err error }

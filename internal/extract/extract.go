@@ -35,6 +35,10 @@ type Options struct {
 	// allow_in_place_tablespaces are part of Dir, mapped or not.
 	Mapping map[string]string
 
+	// Apart are directories of others, by absolute paths: nothing may be restored into
+	// one of them, or below.
+	Apart []string
+
 	// Owner gets all files and directories; nil: they belong to who makes them.
 	Owner *Owner
 
@@ -65,8 +69,8 @@ func workers() int { return max(4, min(runtime.GOMAXPROCS(0), 16)) }
 
 // Run lays out a backup. nil says that all files are there, are those that the
 // server sent, and are durable. After an error nothing is left that this call made,
-// unless the error says otherwise. A [NotEmptyError] and a [MappingError] come before
-// anything was made; a [DamagedError] says that the backup is not what it was.
+// unless the error says otherwise. A [NotEmptyError], a [MappingError] and a [PlaceError]
+// leave everything as it was; a [DamagedError] says that the backup is not what it was.
 //
 // What the store fails with is tried again for a while; what it says of an object is
 // final.

@@ -268,9 +268,11 @@ func TestNotEmpty(t *testing.T) {
 		}
 		before := tree(t, w.outer)
 		_, err := w.run(Options{})
-		var notEmpty *NotEmptyError
-		if !errors.As(err, &notEmpty) || notEmpty.Dir != dir || !strings.Contains(err.Error(), "use a directory in it") {
-			t.Error(err)
+		for _, err := range []error{err, Check(w.backup, Options{Dir: w.dir})} {
+			var notEmpty *NotEmptyError
+			if !errors.As(err, &notEmpty) || notEmpty.Dir != dir || !strings.Contains(err.Error(), "use a directory in it") {
+				t.Error(err)
+			}
 		}
 		w.expect(w.outer, before)
 		if err := os.RemoveAll(dir); err != nil {

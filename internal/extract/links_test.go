@@ -71,18 +71,42 @@ func TestMappingRefused(t *testing.T) {
 	}
 }
 
-// TestTablespaceInDataDirectory: PostgreSQL warns of that, and allows it.
-func TestTablespaceInDataDirectory(t *testing.T) {
+// TestApart: no directory may lie in another one, nor in the archive's.
+func TestApart(t *testing.T) {
 	w := newWorld(t)
-	inside := filepath.Join(w.dir, "my", "space")
-	w.tars[0] = append(w.tars[0], entry{name: "my/"}, entry{name: "my/space/"})
-	if _, err := w.run(Options{Mapping: map[string]string{w.backup.Tablespaces[0].Location: inside}, Reread: true}); err != nil {
+	a, b := w.backup.Tablespaces[0].Location, w.backup.Tablespaces[1].Location
+	link := filepath.Join(w.outer, "link")
+	if err := errors.Join(os.Symlink(w.outer, link), os.Mkdir(filepath.Join(w.outer, "archive"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	w.expect(inside, spaceTree("16386", "in a"))
-	if to, err := os.Readlink(filepath.Join(w.dir, "pg_tblspc/16384")); err != nil || to != inside {
-		t.Error(to, err)
+	before := tree(t, w.outer)
+	for name, c := range map[string]struct {
+		options Options
+		want    string
+	}{
+		"in the data directory":             {Options{Mapping: map[string]string{a: filepath.Join(w.dir, "my", "space")}}, "one lies in the other"},
+		"in the data directory, by a link":  {Options{Mapping: map[string]string{a: filepath.Join(link, "data", "x")}}, "one lies in the other"},
+		"in another tablespace":             {Options{Mapping: map[string]string{a: filepath.Join(b, "sub")}}, "one lies in the other"},
+		"around another tablespace":         {Options{Mapping: map[string]string{a: filepath.Dir(b)}}, "one lies in the other"},
+		"the data directory in the archive": {Options{Apart: []string{w.outer}}, "lies in the archive"},
+		"the archive":                       {Options{Apart: []string{w.dir}}, "lies in the archive"},
+		"a tablespace in the archive":       {Options{Apart: []string{filepath.Join(link, "archive")}, Mapping: map[string]string{a: filepath.Join(w.outer, "archive", "x")}}, "lies in the archive"},
+	} {
+		c.options.Dir = w.dir
+		var place *PlaceError
+		if err := Check(w.backup, c.options); !errors.As(err, &place) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: checked: %v", name, err)
+		}
+		if _, err := w.run(c.options); !errors.As(err, &place) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
+	w.expect(w.outer, before)
+	beside := Options{Dir: w.dir, Apart: []string{w.dir + "2", filepath.Join(w.outer, "archive")}, Mapping: map[string]string{a: w.dir + "3"}}
+	if err := Check(w.backup, beside); err != nil {
+		t.Error(err)
+	}
+	w.expect(w.outer, before)
 }
 
 // TestInPlace: tablespaces of allow_in_place_tablespaces are directories.

@@ -47,7 +47,7 @@ func (x *extraction) plan() error {
 			return &MappingError{Old: old, Locations: locations(x.backup.Tablespaces)}
 		}
 	}
-	return nil
+	return x.apart()
 }
 
 // locations lists where tablespaces can be mapped from.
@@ -87,10 +87,6 @@ func (x *extraction) claim() error {
 		if err != nil {
 			return err
 		}
-		// A tablespace may be within the data directory, if nothing else is there.
-		if rel, err := filepath.Rel(data.path, s.path); err == nil && filepath.IsLocal(rel) {
-			data.adopt(filepath.ToSlash(rel))
-		}
 	}
 	return nil
 }
@@ -99,7 +95,7 @@ func (x *extraction) claim() error {
 func (s *space) distinct(others []*space) error {
 	for _, other := range others {
 		if !other.inPlace && os.SameFile(s.before, other.before) {
-			return fmt.Errorf("%s and %s are one directory: each tablespace needs its own", other.path, s.path)
+			return &PlaceError{fmt.Sprintf("%s and %s are one directory: each tablespace needs its own", other.path, s.path)}
 		}
 	}
 	return nil

@@ -120,16 +120,6 @@ func (s *space) names() ([]string, error) {
 	return d.Readdirnames(-1)
 }
 
-// adopt takes a directory in it for one that was made, with those above it.
-func (s *space) adopt(dir string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for ; dir != "."; dir = path.Dir(dir) {
-		s.note(dir)
-		s.dirs[dir] = true
-	}
-}
-
 // note remembers that something was made in the directory.
 func (s *space) note(name string) {
 	first, _, _ := strings.Cut(name, "/")
