@@ -89,7 +89,11 @@ func (l *loader) assign(f *pflag.Flag, text string) error {
 // how compose files and unit files leave one out.
 func (l *loader) environment(env map[string]string) error {
 	var errs []error
+	known := knownVariables(l.cmd.Root())
 	l.cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if name := variableLike(f); annotated(f, refusedInEnvironment) && env[name] != "" && !known[name] {
+			errs = append(errs, usageError("%s is set, but --%s can be given on the command line only", name, f.Name))
+		}
 		name := environmentName(f)
 		if text := env[name]; name != "" && text != "" && f.Name != configOption {
 			if err := l.assign(f, text); err != nil {
@@ -291,9 +295,8 @@ func environment(environ []string) map[string]string {
 // with "walrecv".
 var kubernetesName = regexp.MustCompile(`^WALRECV(_.*)?_(SERVICE_(HOST|PORT(_.*)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// strangeVariables lists the WALRECV_ variables that no command knows: they are
-// ignored, but most likely misspelled.
-func strangeVariables(root *cobra.Command, environ []string) []string {
+// knownVariables are those that some command reads.
+func knownVariables(root *cobra.Command) map[string]bool {
 	known := map[string]bool{}
 	var visit func(*cobra.Command)
 	visit = func(c *cobra.Command) {
@@ -305,6 +308,13 @@ func strangeVariables(root *cobra.Command, environ []string) []string {
 		}
 	}
 	visit(root)
+	return known
+}
+
+// strangeVariables lists the WALRECV_ variables that no command knows: they are
+// ignored, but most likely misspelled.
+func strangeVariables(root *cobra.Command, environ []string) []string {
+	known := knownVariables(root)
 	var strange []string
 	for name := range environment(environ) {
 		if strings.HasPrefix(name, "WALRECV_") && !known[name] && !kubernetesName.MatchString(name) {

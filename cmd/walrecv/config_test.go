@@ -215,6 +215,33 @@ func TestEnvironmentSwitches(t *testing.T) {
 	}
 }
 
+// What has to stand on the command line is refused elsewhere: nobody is to believe
+// that it counts. But a variable that is a receiver's, or nobody's business, is.
+func TestRefusedInEnvironment(t *testing.T) {
+	for _, tt := range []struct{ variable, command, says string }{
+		{"WALRECV_CHECK=select false", "drill", "WALRECV_CHECK is set, but --check can be given on the command line only"},
+		{"WALRECV_TARGET_DIR=/x", "backup restore", "WALRECV_TARGET_DIR is set"},
+		{"WALRECV_TABLESPACE_MAPPING=/x=/y", "backup restore", "WALRECV_TABLESPACE_MAPPING is set"},
+		{"WALRECV_PRIMARY_CONNINFO=host=x", "backup restore", "WALRECV_PRIMARY_CONNINFO is set"},
+		{"WALRECV_YES=true", "prune", "WALRECV_YES is set"},
+		{"WALRECV_YES=", "prune", ""},
+		{"WALRECV_CHECK=select false", "verify", ""},
+		{"WALRECV_SLOT=receiver", "backup restore", ""},
+		{"WALRECV_HELP=x", "drill", ""},
+		{"WALRECV_VERSION=1.2", "receive", ""},
+		{"WALRECV_PORT=tcp://10.0.0.1:9187", "drill", ""},
+		{"WALRECV_SERVICE_HOST=10.0.0.1", "drill", ""},
+	} {
+		_, err := load(tt.command, writeFile(t, ""), []string{tt.variable})
+		if tt.says == "" && err == nil {
+			continue
+		}
+		if tt.says == "" || exitCode(err) != exitUsage || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s %s: %v", tt.variable, tt.command, err)
+		}
+	}
+}
+
 // Kubernetes sets variables for a service named walrecv. They never matter;
 // other unknown ones are named in the log.
 func TestStrangeVariables(t *testing.T) {

@@ -69,8 +69,7 @@ func addDrillOptions(fs *pflag.FlagSet, c *drillConfig) {
 	fs.Var(textValue(&c.binDir), "pg-bindir", "take PostgreSQL's programs from the directory `DIR`")
 	fs.Lookup("pg-bindir").DefValue = "along PATH, then Debian's place"
 	fs.Var(checksValue{&c.checks}, "check", "ask the restored server `SQL`, which has to give one true; may be given several times")
-	annotate(fs, notInEnvironment, "check") // a file can have several
-	annotate(fs, notInFile, "check")
+	onlyOnCommandLine(fs, "check") // a file can have several
 	fs.Var(textValue(&c.checkFile), "check-file", "ask every statement in `FILE`; each ends with a semicolon at the end of a line")
 	fs.Var(textValue(&c.checkDatabase), "check-dbname", "ask in the database `DB`")
 	boolVar(fs, &c.json, "json", "", "print one JSON document")

@@ -22,6 +22,8 @@ import (
 const (
 	notInEnvironment = "walrecv_not_in_environment"
 	notInFile        = "walrecv_not_in_file"
+
+	refusedInEnvironment = "walrecv_refused_in_environment"
 )
 
 // annotate marks options that are declared in fs.
@@ -29,6 +31,14 @@ func annotate(fs *pflag.FlagSet, annotation string, names ...string) {
 	for _, name := range names {
 		fs.Lookup(name).Annotations = withKey(fs.Lookup(name).Annotations, annotation)
 	}
+}
+
+// onlyOnCommandLine marks options that somebody has to give each time. A variable of
+// that name is refused rather than ignored, unless it is another command's.
+func onlyOnCommandLine(fs *pflag.FlagSet, names ...string) {
+	annotate(fs, notInEnvironment, names...)
+	annotate(fs, notInFile, names...)
+	annotate(fs, refusedInEnvironment, names...)
 }
 
 func withKey(m map[string][]string, key string) map[string][]string {
@@ -50,6 +60,11 @@ func environmentName(f *pflag.Flag) string {
 	if annotated(f, notInEnvironment) {
 		return ""
 	}
+	return variableLike(f)
+}
+
+// variableLike is what the variable of an option would be called.
+func variableLike(f *pflag.Flag) string {
 	return "WALRECV_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 }
 

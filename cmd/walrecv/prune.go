@@ -76,8 +76,7 @@ func addPruneOptions(fs *pflag.FlagSet, c *pruneConfig) {
 	fs.Var(placeValue(&c.before), "before", "remove the WAL before `LSN|SEGMENT|TIME`; a time needs an offset")
 	boolVar(fs, &c.yes, "yes", "", "remove it, and do not only show what would go")
 	// Who removes something says so every time.
-	annotate(fs, notInEnvironment, "yes")
-	annotate(fs, notInFile, "yes")
+	onlyOnCommandLine(fs, "yes")
 	boolVar(fs, &c.json, "json", "", "print one JSON document")
 }
 
