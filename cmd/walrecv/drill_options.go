@@ -67,7 +67,7 @@ func addDrillOptions(fs *pflag.FlagSet, c *drillConfig) {
 	addTargetOptions(fs, &c.target, actionPromote, actionPause)
 	boolVar(fs, &c.random, "random-target", "", "recover up to a point that is chosen by chance")
 	fs.Var(textValue(&c.binDir), "pg-bindir", "take PostgreSQL's programs from the directory `DIR`")
-	fs.Lookup("pg-bindir").DefValue = "along PATH, then Debian's place"
+	fs.Lookup("pg-bindir").DefValue = "Debian's place, then along PATH"
 	fs.Var(checksValue{&c.checks}, "check", "ask the restored server `SQL`, which has to give one true; may be given several times")
 	onlyOnCommandLine(fs, "check") // a file can have several
 	fs.Var(textValue(&c.checkFile), "check-file", "ask every statement in `FILE`; each ends with a semicolon at the end of a line")

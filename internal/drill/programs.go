@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,9 +30,9 @@ const debianDir = "/usr/lib/postgresql/%d/bin"
 // askWithin bounds what a program may take that only says what it is.
 const askWithin = 30 * time.Second
 
-// FindPrograms finds a server of a major version: in dir, if one is given, else
-// along path (a list as in PATH), else where Debian puts it. Another major is of no
-// use: it does not start on the files. Every error is a matter of configuration.
+// FindPrograms finds a server of a major version: in dir, if one is given, else where
+// Debian puts it, else along path (a list as in PATH). Another major is of no use: it
+// does not start on the files. Every error is a matter of configuration.
 func FindPrograms(ctx context.Context, dir, path string, major int, as *Account) (Programs, error) {
 	if dir != "" {
 		p, err := programsIn(ctx, dir, major, as)
@@ -40,25 +41,35 @@ func FindPrograms(ctx context.Context, dir, path string, major int, as *Account)
 		}
 		return p, nil
 	}
-	places := append(filepath.SplitList(path), fmt.Sprintf(debianDir, major))
+	places := usualPlaces(path, major)
 	var seen []error
 	for _, place := range places {
-		if !filepath.IsAbs(place) {
-			continue
-		}
 		p, err := programsIn(ctx, place, major, as)
 		if err == nil {
 			return p, nil
 		}
-		if !errors.Is(err, os.ErrNotExist) {
+		// What nobody may look into is not what was meant.
+		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
 			seen = append(seen, err)
 		}
 	}
-	err := fmt.Errorf("no PostgreSQL %d is installed here, neither in PATH nor in %s: name its directory of programs with --pg-bindir", major, places[len(places)-1])
+	err := fmt.Errorf("no PostgreSQL %d is installed here, neither in %s nor in PATH: name its directory of programs with --pg-bindir", major, places[0])
 	if len(seen) > 0 {
 		err = fmt.Errorf("%w (found: %w)", err, errors.Join(seen...))
 	}
 	return Programs{}, err
+}
+
+// usualPlaces are the directories to look into, each once. Debian's comes first: it has
+// all programs, and PATH perhaps a wrapper that chooses among servers.
+func usualPlaces(path string, major int) []string {
+	places := []string{fmt.Sprintf(debianDir, major)}
+	for _, place := range filepath.SplitList(path) {
+		if filepath.IsAbs(place) && !slices.Contains(places, place) {
+			places = append(places, place)
+		}
+	}
+	return places
 }
 
 // programsIn looks at one directory.
@@ -105,7 +116,7 @@ func majorOf(ctx context.Context, postgres string, as *Account) (int, error) {
 	cmd.Dir = "/"
 	out, err := cmd.Output()
 	if errors.Is(err, os.ErrPermission) && as.other() {
-		return 0, fmt.Errorf("%s cannot be run by %s, as whom the server has to run", postgres, as.Name)
+		return 0, fmt.Errorf("%s cannot be run by user %s, as whom the server has to run", postgres, as.Name)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("%s --version: %w", postgres, err)

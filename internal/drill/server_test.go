@@ -177,6 +177,9 @@ func TestFindPrograms(t *testing.T) {
 	if err != nil || p.Dir != bin18 {
 		t.Errorf("%+v, %v", p, err)
 	}
+	if got := strings.Join(usualPlaces("/usr/bin:relative::/opt/pg:/usr/bin", 15), " "); got != "/usr/lib/postgresql/15/bin /usr/bin /opt/pg" {
+		t.Errorf("looked into %s", got)
+	}
 	links := t.TempDir()
 	if err := os.Symlink(filepath.Join(bin15, "postgres"), filepath.Join(links, "postgres")); err != nil {
 		t.Fatal(err)
@@ -184,6 +187,9 @@ func TestFindPrograms(t *testing.T) {
 	p, err = FindPrograms(t.Context(), links, "", 15, as)
 	if err != nil || p.Dir != bin15 || p.Amcheck != filepath.Join(bin15, "pg_amcheck") {
 		t.Errorf("by a link: %+v, %v", p, err)
+	}
+	if p, err = FindPrograms(t.Context(), "", links, 15, as); err != nil || p.Dir != bin15 || p.Amcheck == "" {
+		t.Errorf("by a link in PATH: %+v, %v", p, err)
 	}
 	for name, tt := range map[string]struct {
 		dir, path string
