@@ -213,6 +213,9 @@ func openPage(path string) (*page, error) {
 	}
 	info, err := os.Stat(path)
 	missing := errors.Is(err, fs.ErrNotExist)
+	if err == nil && info.IsDir() {
+		return nil, usageError("--html: %s is a directory; name a file", path)
+	}
 	if err == nil && !info.Mode().IsRegular() {
 		return &page{path: path, device: true}, nil
 	}

@@ -35,6 +35,7 @@ func TestDrillRefuses(t *testing.T) {
 		{[]string{"--archive", dir, "--check-file", "/nowhere/file"}, "no such file"},
 		{[]string{"--archive", dir, "--check-file", file("-- nothing\n")}, "has no statement"},
 		{[]string{"--archive", dir, "--html", "/nowhere/page.html"}, "--html: "},
+		{[]string{"--archive", dir, "--html", dir}, "is a directory; name a file"},
 		{[]string{"--archive", dir, "-w", "-W"}, "--no-password together with --password"},
 		{[]string{"--archive", dir, "-d", "host=x sslmode=what"}, "sslmode"},
 	} {

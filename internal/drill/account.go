@@ -49,7 +49,7 @@ func FindAccount(files ...string) (*Account, error) {
 		}
 		u, err := user.LookupId(strconv.FormatUint(uint64(owner.Uid), 10))
 		if err != nil {
-			return &Account{Name: fmt.Sprint("user ", owner.Uid), UID: owner.Uid, GID: owner.Gid, switched: true}, nil //nolint:nilerr // it needs no name
+			return &Account{Name: fmt.Sprint(owner.Uid), UID: owner.Uid, GID: owner.Gid, switched: true}, nil //nolint:nilerr // it needs no name
 		}
 		return accountOf(u)
 	}
@@ -62,7 +62,7 @@ func accountOf(u *user.User) (*Account, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("user %s: %w", u.Username, err)
 	}
-	a := &Account{Name: "user " + u.Username, UID: uint32(uid), GID: uint32(gid), switched: true}
+	a := &Account{Name: u.Username, UID: uint32(uid), GID: uint32(gid), switched: true}
 	ids, _ := u.GroupIds() // it has at least the one that passwd names
 	for _, id := range ids {
 		if n, err := strconv.ParseUint(id, 10, 32); err == nil {
@@ -105,7 +105,7 @@ func (a *Account) Need(ctx context.Context, files ...string) error {
 			continue
 		}
 		if !canReadAll {
-			return fmt.Errorf("%s, as whom the server runs, may not read %s", a.Name, file)
+			return fmt.Errorf("user %s, as whom the server runs, may not read %s", a.Name, file)
 		}
 		a.ReadAll = true
 	}

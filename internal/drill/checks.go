@@ -49,7 +49,7 @@ func (s *restored) sql(ctx context.Context, statement string) (Check, Kind) {
 func (s *restored) verdict(ctx context.Context, statement string) (Kind, string) {
 	conn, _, err := s.p.connect(ctx, s.database, s.roles)
 	if err != nil {
-		return CheckError, err.Error()
+		return CheckError, serverText(err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	answer := conn.ExecParams(ctx, statement, nil, nil, nil, nil)
@@ -69,7 +69,7 @@ func (s *restored) verdict(ctx context.Context, statement string) (Kind, string)
 	}
 	switch {
 	case cells != 1 || rows != 1:
-		return CheckFalse, fmt.Sprintf("%d rows of %d columns; a check is one value", rows, cells)
+		return CheckFalse, fmt.Sprintf("%s of %s; a check is one value", count(rows, "row"), count(cells, "column"))
 	case fields[0].DataTypeOID != boolOID:
 		return CheckFalse, "the value is no boolean"
 	case values[0] == nil:
@@ -187,8 +187,18 @@ func programText(out string, err error) string {
 	return fmt.Sprintf("%v: %s", err, strings.Join(lines, "\n"))
 }
 
+// count is a number of things.
+func count(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
 // since is how long ago something was, in seconds.
 func since(began time.Time) float64 { return seconds(time.Since(began)) }
 
 // seconds is a duration as reports have it, to the millisecond.
-func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+func seconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
+}

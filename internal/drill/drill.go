@@ -21,7 +21,7 @@ type Options struct {
 	BackupID string // "" or "latest": the one that fits
 	Target   recovery.Target
 	Random   bool   // Target is chosen by chance
-	Seed     uint64 // of the choice
+	Seed     uint64 // of the choice; the target itself is what repeats it
 	Pause    bool   // stop at the target and do not promote
 
 	BinDir string   // of the server's programs; "": look along Path

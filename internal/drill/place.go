@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+
+	"github.com/walrecv/walrecv/internal/backup"
 )
 
 // Names in the directory of a drill.
@@ -42,10 +44,10 @@ func newPlace(ctx context.Context, base string, as *Account, guard func(dir stri
 		base, err = filepath.EvalSymlinks(base) // the server resolves it, too
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("TMPDIR: %w", err)
 	}
 	if !as.reaches(ctx, base) {
-		return nil, fmt.Errorf("%s, as whom the server has to run, cannot enter %s: set TMPDIR to a directory that it can", as.Name, base)
+		return nil, fmt.Errorf("user %s, as whom the server has to run, cannot enter %s: set TMPDIR to a directory that it can", as.Name, base)
 	}
 	p := &place{as: as}
 	if p.dir, err = p.makeTemp(base, guard); err != nil {
@@ -75,7 +77,7 @@ func maxSocketPath() int {
 func (p *place) makeTemp(base string, guard func(dir string) error) (string, error) {
 	dir, err := os.MkdirTemp(base, scratchPrefix)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("cannot make a scratch directory: set TMPDIR to another place: %w", err)
 	}
 	if err := guard(dir); err != nil {
 		return dir, err
@@ -95,6 +97,17 @@ func (p *place) file(base string) string { return filepath.Join(p.dir, base) }
 
 // data is the data directory.
 func (p *place) data() string { return p.file(dataDir) }
+
+// mapping says where tablespaces go to.
+func (p *place) mapping(tablespaces []backup.Tablespace) map[string]string {
+	m := map[string]string{}
+	for _, t := range tablespaces {
+		if filepath.IsAbs(t.Location) { // others lie in the data directory
+			m[filepath.Clean(t.Location)] = filepath.Join(p.file(tablesDir), fmt.Sprint(t.OID))
+		}
+	}
+	return m
+}
 
 // write writes a file that the server can read. Nothing of it needs to last.
 func (p *place) write(path, content string) error {

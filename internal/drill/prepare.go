@@ -122,11 +122,7 @@ var targetKinds = map[recovery.TargetKind]string{
 }
 
 func targetOf(o Options) Target {
-	t := Target{Kind: targetKinds[o.Target.Kind], Text: o.Target.String(), Action: o.action(), Random: o.Random}
-	if o.Random {
-		t.Seed = &o.Seed
-	}
-	return t
+	return Target{Kind: targetKinds[o.Target.Kind], Text: o.Target.String(), Action: o.action(), Random: o.Random}
 }
 
 // action is recovery_target_action.
@@ -213,13 +209,7 @@ func (d *drill) download(ctx context.Context) error {
 	d.log.Info("restoring the base backup", "backup", b.ID, "target", d.o.Target.String(), "bytes", b.PlainSize, "directory", d.place.dir)
 	began := time.Now()
 	defer d.step("download", began)
-	mapping := map[string]string{}
-	for _, t := range b.Tablespaces {
-		if filepath.IsAbs(t.Location) { // others lie in the data directory
-			mapping[t.Location] = filepath.Join(d.place.file(tablesDir), fmt.Sprint(t.OID))
-		}
-	}
-	o := extract.Options{Dir: d.place.data(), Mapping: mapping}
+	o := extract.Options{Dir: d.place.data(), Mapping: d.place.mapping(b.Tablespaces)}
 	if d.o.As.other() {
 		o.Owner = &extract.Owner{UID: int(d.o.As.UID), GID: int(d.o.As.GID)}
 	}

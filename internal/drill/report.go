@@ -86,9 +86,7 @@ type Target struct {
 	Text     string `json:"text"` // for people
 	Action   string `json:"action"`
 	Timeline uint32 `json:"timeline,omitzero"`
-	// Random: it was chosen by chance, from Seed, whatever that was.
-	Random bool    `json:"random,omitzero"`
-	Seed   *uint64 `json:"seed,omitempty"`
+	Random   bool   `json:"random,omitzero"` // it was chosen by chance
 }
 
 // Result is the point that was reached.

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"io"
 	"strings"
@@ -15,7 +16,7 @@ import (
 // something to a browser or a terminal.
 func sample() *Report {
 	began := time.Date(2026, 11, 22, 7, 30, 0, 0, time.UTC)
-	seed, lost, age := uint64(42), int64(4096), 12.5
+	lost, age := int64(4096), 12.5
 	return &Report{
 		Archive: `s3://b/<p>&"x"`, SystemID: "7411122233344455566", Started: began, Finished: began.Add(125 * time.Second),
 		Failures: []Failure{
@@ -23,7 +24,7 @@ func sample() *Report {
 			{ServerFailed, "the server ended", []string{`FATAL: no "x" <here>`, "\x1b[31mred"}},
 		},
 		Backup: &Backup{ID: "20261122T070000Z", Major: 15, Started: began, Finished: began, StartLSN: 0x2000028, EndLSN: 0x2000100, PlainSize: 3 << 30, StoredSize: 500 << 20},
-		Target: Target{Kind: "lsn", Text: "LSN 0/3000000", Action: "promote", Timeline: 2, Random: true, Seed: &seed},
+		Target: Target{Kind: "lsn", Text: "LSN 0/3000000", Action: "promote", Timeline: 2, Random: true},
 		Result: &Result{LSN: 0x3000028, Time: began.Add(-time.Minute), Timeline: 2, NewTimeline: 3, Reason: `recovery stopping after WAL location (LSN) "0/3000000"`},
 		Times:  Times{Download: 60, Consistency: 2, Target: 20, Restore: 84, Total: 125},
 		Loss:   &Loss{ArchivedLSN: 0x4000000, Timeline: 2, LastCommit: began.Add(-12500 * time.Millisecond), CommitAge: &age, ServerLSN: 0x4001000, Bytes: &lost},
@@ -33,7 +34,7 @@ func sample() *Report {
 			{Name: checkAmcheck, Result: Skipped, Message: "pg_amcheck is not installed\nhere"},
 		},
 		Steps:  []Step{{"choose", 0, 1}, {"download", 1, 60}, {"recovery until consistent", 62, 2}, {"replay to the target", 64, 18}, {"checks", 84, 40}, {"remove", 124, 1}},
-		Server: &Server{BinDir: "/usr/lib/postgresql/15/bin", User: "user postgres"},
+		Server: &Server{BinDir: "/usr/lib/postgresql/15/bin", User: "postgres"},
 		Notes:  []string{"a note with <b>"},
 	}
 }
@@ -81,7 +82,7 @@ func TestHTML(t *testing.T) {
 	}
 	for _, want := range []string{
 		"Not proven to be restorable", "check_false", "select 1 < 0 -- <script>", `FATAL: no "x" <here>`, `s3://b/<p>&"x"`, "84 s", "4.0 kB",
-		"1 of 2", "seed 42", "recovery until consistent", "a note with <b>", "500 MB",
+		"1 of 2", "chosen by chance", "recovery until consistent", "a note with <b>", "500 MB",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q", want)
@@ -179,6 +180,14 @@ func TestTells(t *testing.T) {
 }
 
 func TestFigures(t *testing.T) {
+	for d, want := range map[time.Duration]string{1586 * time.Millisecond: "1.586", 3130999999: "3.131", 0: "0", 86400 * time.Second: "86400"} {
+		if got, err := json.Marshal(seconds(d)); err != nil || string(got) != want {
+			t.Errorf("%v: %s, %v", d, got, err)
+		}
+	}
+	if got := count(2, "row") + " of " + count(1, "column"); got != "2 rows of 1 column" {
+		t.Error(got)
+	}
 	for seconds, want := range map[float64]string{0: "0.00 s", 0.004: "0.00 s", 9.994: "9.99 s", 12.4: "12 s", 599: "599 s", 600: "0:10:00 h", 3723: "1:02:03 h"} {
 		if got := duration(seconds); got != want {
 			t.Errorf("%v seconds: %q", seconds, got)

@@ -53,8 +53,8 @@ func (r *Report) rows() []row {
 	if r.Target.Timeline != 0 {
 		target += fmt.Sprintf(" on timeline %d", r.Target.Timeline)
 	}
-	if r.Target.Random && r.Target.Seed != nil {
-		target += fmt.Sprintf(", chosen by chance (seed %d)", *r.Target.Seed)
+	if r.Target.Random {
+		target += ", chosen by chance"
 	}
 	add("target", "%s, then %s", target, r.Target.Action)
 	if at := r.Result; at != nil {
