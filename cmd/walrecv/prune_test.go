@@ -40,7 +40,7 @@ func TestPrune(t *testing.T) {
 	}
 	// Neither the environment nor a file says yes.
 	config := writeFile(t, "archive = \""+dir+"\"\n[prune]\nbefore = \"0/3000000\"\n")
-	if o = walrecv([]string{"WALRECV_YES=true"}, "prune", "--config", config); o.code != exitDone || segments() != 10 {
+	if o = walrecv([]string{"WALRECV_YES=true"}, "prune", "--config", config); o.code != exitUsage || segments() != 10 {
 		t.Errorf("exit %d, stdout %s, stderr %s", o.code, o.stdout, o.stderr)
 	}
 	if o = walrecv(nil, "prune", "--config", config, "--yes"); o.code != exitDone || segments() != 7 || !strings.Contains(o.stdout, "removed 3 items, 12 B") {
