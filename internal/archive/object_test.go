@@ -108,14 +108,14 @@ func TestEveryBitFlipIsNoticed(t *testing.T) {
 
 // sampled chooses places in an object: all in the long form of the tests, otherwise
 // the head of the frame, what is around its end and that of the object, and by chance
-// a quarter of the rest.
+// a twelfth of the rest.
 func sampled(t *testing.T, length, frameEnd int) func(i int) bool {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d, %d bytes", seed, length)
 	random := rand.New(rand.NewPCG(seed, 0))
 	return func(i int) bool {
-		return pgtest.Long() || i < 32 || i >= frameEnd-8 && i < frameEnd+trailerFrame || i >= length-trailerLength || random.IntN(4) == 0
+		return pgtest.Long() || i < 32 || i >= frameEnd-8 && i < frameEnd+trailerFrame || i >= length-trailerLength || random.IntN(12) == 0
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/walrecv/walrecv/internal/pgtest"
 )
 
 var compressing = []Method{Gzip, LZ4, Zstd}
@@ -70,7 +72,7 @@ func tool(t *testing.T, input []byte, name string, args ...string) []byte {
 }
 
 func TestRoundTripAtEveryLevel(t *testing.T) {
-	plain := sample(300_000)
+	plain := sample(70_000)
 	for _, m := range compressing {
 		for level := 0; level <= methods[m].max; level++ {
 			file := compress(t, m, level, plain)
@@ -219,6 +221,9 @@ func TestTruncationAtEveryLengthIsNoticed(t *testing.T) {
 	for _, m := range compressing {
 		file := compress(t, m, 0, plain)
 		for n := range file {
+			if !pgtest.Long() && n%7 != 0 && n > 64 && n < len(file)-64 {
+				continue
+			}
 			_, err := decompress(m, file[:n], len(plain))
 			var corrupt *CorruptError
 			if !errors.As(err, &corrupt) || !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -232,9 +237,13 @@ func TestBitFlipsNeverAlterTheContent(t *testing.T) {
 	plain := sample(1_000)
 	for _, m := range compressing {
 		file := compress(t, m, 0, plain)
-		noticed := 0
+		noticed, tried := 0, 0
 		for i := range file {
 			for bit := range 8 {
+				if !pgtest.Long() && bit != i%8 && i > 32 && i < len(file)-32 {
+					continue
+				}
+				tried++
 				bad := bytes.Clone(file)
 				bad[i] ^= 1 << bit
 				got, err := decompress(m, bad, len(plain))
@@ -250,8 +259,8 @@ func TestBitFlipsNeverAlterTheContent(t *testing.T) {
 			}
 		}
 		// What is left are bits without a meaning: times and flags in a header.
-		if min := len(file)*8 - 150; noticed < min {
-			t.Errorf("%s: only %d of %d flips were noticed", m, noticed, len(file)*8)
+		if min := tried - 150; noticed < min {
+			t.Errorf("%s: only %d of %d flips were noticed", m, noticed, tried)
 		}
 	}
 }

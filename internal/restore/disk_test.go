@@ -56,12 +56,12 @@ func diskCases() map[string]diskCase {
 // fail, alone and from there on. Only the right answer or none may come of it. The
 // short form tries some of them.
 func TestEveryFailingLocalOperation(t *testing.T) {
-	next := strides(t)
+	next := strides(t, 12)
 	for what, dc := range diskCases() {
 		for _, signal := range modes {
 			for _, lasting := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%s/%v", what, signal, lasting), func(t *testing.T) {
-					k := 1
+					k := next()
 					for fired := true; fired && !t.Failed(); k += next() {
 						synctest.Test(t, func(t *testing.T) { fired = failLocal(t, newWorld(t, signal).withSpool(), dc, k, lasting) })
 					}

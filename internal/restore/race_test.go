@@ -54,7 +54,7 @@ func (m *mover) install() {
 // for a hole.
 func TestSegmentOnTheMove(t *testing.T) {
 	n := seg(1, 5)
-	next := strides(t)
+	next := strides(t, 4)
 	object := objectOf(t, n)
 	runs := 0
 	for seal, reached := 1, true; reached; seal++ {
@@ -240,8 +240,8 @@ func failFrom(t *testing.T, w *world, n segment.Name, there string, k int) (fire
 }
 
 // strides goes through the steps of a sweep: one by one in the long form of the
-// tests, and otherwise by chance, two or three on average.
-func strides(t *testing.T) (next func() int) {
+// tests, and otherwise by chance, up to most at a time.
+func strides(t *testing.T, most int) (next func() int) {
 	t.Helper()
 	if pgtest.Long() {
 		return func() int { return 1 }
@@ -249,5 +249,5 @@ func strides(t *testing.T) (next func() int) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	return func() int { return 1 + random.IntN(4) }
+	return func() int { return 1 + random.IntN(most) }
 }
