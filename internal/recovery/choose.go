@@ -34,7 +34,7 @@ func (s *Survey) Choose(ctx context.Context, backups []backup.Entry, t Target, i
 	if err != nil {
 		return nil, err
 	}
-	c := &chooser{Survey: s, target: t, found: map[segment.TimelineID]found{}}
+	c := &chooser{Survey: s, target: t, found: map[segment.TimelineID]found{}, ends: map[segment.TimelineID]ended{}}
 	for _, e := range slices.Backward(candidates) {
 		plan, err := c.try(ctx, e.Backup)
 		switch {
@@ -107,6 +107,7 @@ type chooser struct {
 
 	tried []segment.TimelineID         // timelines that recoveries would go to
 	found map[segment.TimelineID]found // by the timeline that a recovery goes to
+	ends  map[segment.TimelineID]ended // the same, for targets in time
 }
 
 // miss is why a backup does not fit. Of several the one is told that came closest.
@@ -241,6 +242,9 @@ func (c *chooser) lineFor(b *backup.Backup) (l *line, why string) {
 // windows lists what can be reached on the timelines that were tried, or on all.
 func (c *chooser) windows(backups []backup.Entry) []Window {
 	all := c.Windows(backups)
+	for i := range all {
+		c.extend(&all[i])
+	}
 	var tried []Window
 	for _, w := range all {
 		if slices.Contains(c.tried, w.Timeline) {

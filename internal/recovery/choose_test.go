@@ -76,7 +76,8 @@ func TestChooseBackup(t *testing.T) {
 		},
 		{recovery.Target{Kind: recovery.Time, Time: last.Add(-1000)}, "", "backup-8"}, // only in the tail
 		{recovery.Target{Kind: recovery.Time, Time: last}, "", "cannot recover to time 2026-01-02 03:04:50 UTC: " +
-			"no transaction ended after that, the last one ended 2026-01-02 03:04:50 UTC: the WAL in the archive ends at " + log.pos().String()},
+			"no transaction ended after that, the last one ended 2026-01-02 03:04:50 UTC: the WAL in the archive ends at " + log.pos().String() + ", and all of it is recovered if no target is given; " +
+			"recoverable is on timeline 1 from 0/500458 to " + log.pos().String() + " (2026-01-02 03:00:02 UTC to 2026-01-02 03:04:50 UTC)"},
 		{recovery.Target{Kind: recovery.LSN, LSN: log.pos()}, "", "cannot recover to LSN " + log.pos().String() + ": no record begins there or later"},
 		{recovery.Target{Kind: recovery.LSN, LSN: log.pos() - 8}, "", "cannot recover"},
 		{recovery.Target{Kind: recovery.LSN, LSN: log.entries[len(log.entries)-1].at}, "", "backup-8"},
@@ -119,7 +120,7 @@ func TestChooseAmongWhatIsNotGood(t *testing.T) {
 		w.backups[i].Backup, w.backups[i].State = nil, backup.Running
 	}
 	_, err := w.choose(recovery.Target{}, "")
-	if err == nil || err.Error() != "cannot recover to latest: there is no base backup that is good; recoverable is nothing" {
+	if err == nil || err.Error() != "cannot recover to latest: there is no base backup that is good; nothing can be recovered" {
 		t.Error(err)
 	}
 	if _, err = w.choose(recovery.Target{}, "backup-8"); err == nil || err.Error() != "the base backup backup-8 was not completed: only a good one can be restored" {
@@ -153,7 +154,7 @@ func TestChooseAmongDamaged(t *testing.T) {
 	w.backups = w.backups[1:]
 	var unreachable *recovery.UnreachableError
 	if plan, err = w.choose(recovery.Target{}, ""); !errors.As(err, &unreachable) || !errors.As(err, &damaged) ||
-		err.Error() != "cannot recover to latest: "+why+"; recoverable is nothing" {
+		err.Error() != "cannot recover to latest: "+why+"; nothing can be recovered" {
 		t.Errorf("%+v, %v", plan, err)
 	}
 
@@ -331,7 +332,7 @@ func TestWindows(t *testing.T) {
 		!got.StartTime.Equal(clock(2)) || !got.EndTime.Equal(clock(3*60+50)) {
 		t.Errorf("%+v", got)
 	}
-	want := fmt.Sprintf("on timeline 1 from 0/500458 to %s (2026-01-02 03:00:02 UTC to 2026-01-02 03:03:50 UTC)", log.pos())
+	want := fmt.Sprintf("on timeline 1 from 0/500458 to %s (2026-01-02 03:00:02 UTC to 2026-01-02 03:03:50 UTC, and what is in the tail)", log.pos())
 	if got.String() != want {
 		t.Error(got.String())
 	}

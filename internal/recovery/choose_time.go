@@ -44,10 +44,37 @@ func (c *chooser) reachTime(ctx context.Context, r run, p *Plan) (*miss, error) 
 		return nil, err
 	case p.Stop != 0:
 		return nil, nil
-	case last.IsZero():
-		return &miss{late, fmt.Sprintf("behind base backup %s no transaction ended after that: %s", b.ID, r.cause())}, nil
 	}
-	return &miss{late, fmt.Sprintf("no transaction ended after that, the last one ended %s: %s", formatTime(last), r.cause())}, nil
+	if known, ok := c.ends[p.Timeline]; !ok || known.last.IsZero() {
+		c.ends[p.Timeline] = ended{r.end, last}
+	}
+	why := fmt.Sprintf("no transaction ended after that, the last one ended %s: %s", formatTime(last), r.cause())
+	if last.IsZero() {
+		why = fmt.Sprintf("behind base backup %s no transaction ended after that: %s", b.ID, r.cause())
+	}
+	if r.why == "" {
+		why += ", and all of it is recovered if no target is given"
+	}
+	return &miss{late, why}, nil
+}
+
+// ended is the last end of a transaction in WAL that was read up to a position; zero if
+// there is none behind the backup.
+type ended struct {
+	upTo segment.LSN
+	last time.Time
+}
+
+// extend adds to a window what was read of the tail.
+func (c *chooser) extend(w *Window) {
+	known, ok := c.ends[w.Timeline]
+	if !ok || known.upTo != w.End {
+		return
+	}
+	w.TimedUntil = w.End
+	if known.last.After(w.EndTime) && known.last.After(w.StartTime) {
+		w.EndTime = known.last
+	}
 }
 
 // ends tells whether a record is the end of a transaction.

@@ -61,7 +61,10 @@ type Window struct {
 	// tail has later commits than StartTime.
 	StartTime time.Time
 	EndTime   time.Time
-	Backups   []string // the IDs of those that it begins with and has in it, oldest first
+	// TimedUntil is how far the times of commits are known: what is behind, only the tail
+	// has.
+	TimedUntil segment.LSN
+	Backups    []string // the IDs of those that it begins with and has in it, oldest first
 
 	sure time.Time   // a StartTime that no other clock has to do with; zero if there is none
 	last segment.LSN // where a record begins that is complete, at or behind all that is known
@@ -70,7 +73,14 @@ type Window struct {
 // String is for people.
 func (w Window) String() string {
 	text := fmt.Sprintf("on timeline %d from %s to %s", uint32(w.Timeline), w.Start, w.End)
-	if !w.EndTime.IsZero() {
+	tail := w.TimedUntil < w.End
+	switch {
+	case w.EndTime.IsZero() && tail:
+		text += fmt.Sprintf(" (from %s on)", formatTime(w.StartTime))
+	case w.EndTime.IsZero():
+	case tail:
+		text += fmt.Sprintf(" (%s to %s, and what is in the tail)", formatTime(w.StartTime), formatTime(w.EndTime))
+	default:
 		text += fmt.Sprintf(" (%s to %s)", formatTime(w.StartTime), formatTime(w.EndTime))
 	}
 	return text
@@ -96,13 +106,13 @@ func (e *UnreachableError) Unwrap() error {
 
 // Error says why, and what can be reached.
 func (e *UnreachableError) Error() string {
-	text := fmt.Sprintf("cannot recover to %s: %s; recoverable is ", e.Target, e.Reason)
+	text := fmt.Sprintf("cannot recover to %s: %s; ", e.Target, e.Reason)
 	if len(e.Windows) == 0 {
-		return text + "nothing"
+		return text + "nothing can be recovered"
 	}
 	var words []string
 	for _, w := range e.Windows {
 		words = append(words, w.String())
 	}
-	return text + strings.Join(words, ", and ")
+	return text + "recoverable is " + strings.Join(words, ", and ")
 }

@@ -40,7 +40,7 @@ type Target struct {
 func (t Target) String() string {
 	switch t.Kind {
 	case Immediate:
-		return "immediate"
+		return "the end of the base backup"
 	case Time:
 		return "time " + formatTime(t.Time)
 	case LSN:

@@ -67,7 +67,7 @@ func TestParseTimeline(t *testing.T) {
 func TestTargetString(t *testing.T) {
 	for want, target := range map[string]recovery.Target{
 		"latest":                             {},
-		"immediate":                          {Kind: recovery.Immediate},
+		"the end of the base backup":         {Kind: recovery.Immediate},
 		"time 2026-01-31 12:00:00.00002 UTC": {Kind: recovery.Time, Time: time.Date(2026, 1, 31, 13, 0, 0, 20_000, time.FixedZone("", 3600))},
 		"LSN 1/2A":                           {Kind: recovery.LSN, LSN: segment.LSN(1<<32 + 42)},
 		"transaction 734":                    {Kind: recovery.XID, XID: 734},

@@ -59,7 +59,7 @@ func (s *Survey) windowsOn(l *line, backups []backup.Entry) []Window {
 
 // window is what can be reached with a backup.
 func (s *Survey) window(r run, b *backup.Backup) Window {
-	w := Window{Timeline: r.line.timeline, Start: b.EndLSN, End: r.end, Backups: []string{b.ID}}
+	w := Window{Timeline: r.line.timeline, Start: b.EndLSN, End: r.end, TimedUntil: b.EndLSN, Backups: []string{b.ID}}
 	w.StartTime, w.sure = s.settledAt(r, b)
 	for name, n := range s.notesOn(r.line, s.size.Number(b.EndLSN), s.size.Number(r.end-1)) {
 		if commit := n.latest(); name.Start(s.size) >= b.EndLSN && commit.After(w.StartTime) && commit.After(w.EndTime) {
@@ -68,6 +68,7 @@ func (s *Survey) window(r run, b *backup.Backup) Window {
 		if n.record >= b.EndLSN {
 			w.last = n.record
 		}
+		w.TimedUntil = min(name.End(s.size), w.End)
 	}
 	return w
 }

@@ -2,7 +2,6 @@ package status
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/walrecv/walrecv/internal/archive"
@@ -13,14 +12,16 @@ import (
 
 // Recoverable is what can be reached along a timeline with the base backups that are
 // there: every point behind Start. From StartTime on, and before EndTime, every time
-// can; what only the tail has is not in EndTime.
+// can; and later ones, if there are commits behind TimedUntil, which only the tail has.
 type Recoverable struct {
 	Timeline  uint32      `json:"timeline"`
 	Start     segment.LSN `json:"start_lsn"`
 	End       segment.LSN `json:"end_lsn"`
 	StartTime time.Time   `json:"start_time,omitzero"`
 	EndTime   time.Time   `json:"end_time,omitzero"`
-	Backups   []string    `json:"backups"` // IDs, oldest first
+	// TimedUntil is how far the times of commits are known.
+	TimedUntil segment.LSN `json:"times_until_lsn"`
+	Backups    []string    `json:"backups"` // IDs, oldest first
 }
 
 // backups adds the base backups, and what can be recovered with them.
@@ -37,13 +38,25 @@ func (g *gatherer) backups(entries []backup.Entry) {
 	}
 	for _, w := range g.survey.Windows(entries) {
 		g.report.Recoverable = append(g.report.Recoverable, recoverable(w))
+		g.reaches(w)
+	}
+}
+
+// reaches finds the restore points that can be reached within a window.
+func (g *gatherer) reaches(w recovery.Window) {
+	history := g.chain.Branch(w.Timeline).History
+	for i := range g.report.RestorePoints {
+		p := &g.report.RestorePoints[i]
+		if w.Start < p.LSN && p.LSN <= w.End && uint32(history.TimelineAt(p.LSN-1)) == p.Timeline {
+			p.Recoverable = true
+		}
 	}
 }
 
 func recoverable(w recovery.Window) Recoverable {
 	return Recoverable{
 		Timeline: uint32(w.Timeline), Start: w.Start, End: w.End,
-		StartTime: w.StartTime.UTC(), EndTime: w.EndTime.UTC(), Backups: w.Backups,
+		StartTime: w.StartTime.UTC(), EndTime: w.EndTime.UTC(), TimedUntil: w.TimedUntil, Backups: w.Backups,
 	}
 }
 
@@ -60,14 +73,26 @@ func (t *texter) recoverable(r *Report) {
 	case newest == nil:
 		t.line("recoverable", fmt.Sprintf("%s to %s, with a base backup from between", r.Window.Start, r.Window.End))
 	default:
-		t.line("recoverable", fmt.Sprintf("%s to %s on timeline %d, with %s", newest.Start, newest.End, newest.Timeline, backups(len(newest.Backups))))
-		if !newest.EndTime.IsZero() {
-			t.line("in time", fmt.Sprintf("%s to %s", cell(newest.StartTime), cell(newest.EndTime)))
+		t.line("recoverable", fmt.Sprintf("%s to %s on timeline %d, with %s", newest.Start, newest.End, newest.Timeline, count(len(newest.Backups), "base backup")))
+		if times := newest.times(); times != "" {
+			t.line("in time", times)
 		}
 	}
 }
 
-func backups(n int) string { return strings.Replace(count(n, "base backup"), "1 ", "the ", 1) }
+// times says which times can be reached. Those in the tail would have to be read.
+func (r *Recoverable) times() string {
+	tail := r.TimedUntil < r.End
+	switch {
+	case r.EndTime.IsZero() && tail:
+		return fmt.Sprintf("from %s on, as far as there are commits before %s", cell(r.StartTime), r.End)
+	case r.EndTime.IsZero():
+		return ""
+	case tail:
+		return fmt.Sprintf("%s to %s, and commits in the tail from %s to %s", cell(r.StartTime), cell(r.EndTime), r.TimedUntil, r.End)
+	}
+	return fmt.Sprintf("%s to %s", cell(r.StartTime), cell(r.EndTime))
+}
 
 // windows lists what can be reached, where that is more than one stretch.
 func (t *texter) windows(r *Report) {

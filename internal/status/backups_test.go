@@ -53,6 +53,14 @@ func TestBackups(t *testing.T) {
 	w.history(2, "1\t0/1080000\tno recovery target specified\n")
 	w.segments(2, 16, 18)
 	w.chunk(2, 19, 0, 0x100)
+	// The first one is in front of all backups, the second one before a hole, the others
+	// behind the fork.
+	for number, timelines := range map[uint64][]segment.TimelineID{5: {1}, 8: {1}, 12: {1}, 17: {1, 2}} {
+		for _, timeline := range timelines {
+			point := fmt.Sprintf(`"restore_points":[{"name":"in %d on %d","lsn":%q,"time":"2026-01-02T03:04:05Z"}]`, number, timeline, worldSize.Start(number)+0x100)
+			w.segment(timeline, number, soundSummary(number, point))
+		}
+	}
 	w.backup("one", 1, 5, true)
 	w.backup("two", 1, 12, true)
 	w.backup("three", 1, 13, true)
@@ -73,13 +81,21 @@ func TestBackups(t *testing.T) {
 	}
 	until := func(n uint64) time.Time { return worldTime(n).Add(59 * time.Second) }
 	want := []status.Recoverable{
-		{Timeline: 1, Start: 0x600000, End: 0x900000, StartTime: until(5), EndTime: until(8), Backups: []string{"one"}},
-		{Timeline: 1, Start: 0xD00000, End: 0x1500000, StartTime: until(12), EndTime: until(20), Backups: []string{"two", "three"}},
-		{Timeline: 2, Start: 0x600000, End: 0x900000, StartTime: until(5), EndTime: until(8), Backups: []string{"one"}},
-		{Timeline: 2, Start: 0xD00000, End: 0x1300100, StartTime: until(12), EndTime: until(18), Backups: []string{"two", "three"}},
+		{Timeline: 1, Start: 0x600000, End: 0x900000, StartTime: until(5), EndTime: until(8), TimedUntil: 0x900000, Backups: []string{"one"}},
+		{Timeline: 1, Start: 0xD00000, End: 0x1500000, StartTime: until(12), EndTime: until(20), TimedUntil: 0x1500000, Backups: []string{"two", "three"}},
+		{Timeline: 2, Start: 0x600000, End: 0x900000, StartTime: until(5), EndTime: until(8), TimedUntil: 0x900000, Backups: []string{"one"}},
+		{Timeline: 2, Start: 0xD00000, End: 0x1300100, StartTime: until(12), EndTime: until(18), TimedUntil: 0x1300000, Backups: []string{"two", "three"}},
 	}
 	if fmt.Sprint(r.Recoverable) != fmt.Sprint(want) {
 		t.Errorf("%v\nwant %v", r.Recoverable, want)
+	}
+	var points []string
+	for _, p := range r.RestorePoints {
+		points = append(points, fmt.Sprint(p.Name, " ", p.InWindow, " ", p.Recoverable))
+	}
+	wantPoints := "in 5 on 1 false false, in 8 on 1 false true, in 12 on 1 true false, in 17 on 1 false true, in 17 on 2 true true"
+	if got := strings.Join(points, ", "); got != wantPoints {
+		t.Errorf("%s\nwant %s", got, wantPoints)
 	}
 	var problems []string
 	for _, p := range r.Problems {
@@ -93,8 +109,9 @@ func TestBackups(t *testing.T) {
 	shown := text(t, r)
 	for _, line := range []string{
 		"recoverable 0/D00000 to 0/1300100 on timeline 2, with 2 base backups",
-		"in time 2026-01-02 03:12:59 UTC to 2026-01-02 03:18:59 UTC",
+		"in time 2026-01-02 03:12:59 UTC to 2026-01-02 03:18:59 UTC, and commits in the tail from 0/1300000 to 0/1300100",
 		"1 0/600000 0/900000 2026-01-02 03:05:59 UTC 2026-01-02 03:08:59 UTC 1",
+		"in 12 on 1 0/C00100 2026-01-02 03:04:05 UTC 1 with a base backup from before it",
 		"three good 1 0/D80000 0/E00000 2026-01-02 03:14:00 UTC nightly",
 		"begun running 2 0/1180000 - - nightly",
 	} {

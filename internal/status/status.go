@@ -124,6 +124,8 @@ type RestorePoint struct {
 	Time     time.Time   `json:"time,omitzero"`
 	Timeline uint32      `json:"timeline"`
 	InWindow bool        `json:"in_window"`
+	// Recoverable says that one of the base backups that are there leads to it.
+	Recoverable bool `json:"recoverable"`
 }
 
 // Problem is something that is wrong, for people.

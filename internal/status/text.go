@@ -192,8 +192,11 @@ func (t *texter) restorePoints(r *Report) {
 	t.table("RESTORE POINT", "LSN", "TIME", "TIMELINE", "RECOVERABLE")
 	for _, p := range r.RestorePoints[max(0, len(r.RestorePoints)-most):] {
 		recoverable := "no"
-		if p.InWindow {
+		switch {
+		case p.Recoverable:
 			recoverable = "yes"
+		case p.InWindow:
+			recoverable = "with a base backup from before it"
 		}
 		t.line(p.Name, p.LSN, p.Time, p.Timeline, recoverable)
 	}
