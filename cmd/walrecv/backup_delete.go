@@ -51,6 +51,8 @@ of the archive cannot be recovered any more, or, with --window, any moment since
 	addReadOptions(cmd.Flags(), &cfg.read, onlyCluster)
 	cmd.Flags().Var(&cfg.window, "window", "refuse what takes away from what can be recovered of the last `D`")
 	boolVar(cmd.Flags(), &cfg.force, "force", "", "delete it whatever is lost, also if it is running or cannot be read")
+	// Who removes something says so every time.
+	onlyOnCommandLine(cmd.Flags(), "force")
 	return cmd
 }
 

@@ -77,6 +77,15 @@ func TestBackupDelete(t *testing.T) {
 	del(exitFailed, "it may still be running", "running")
 	del(exitFailed, "it may be good, but cannot be read", "damaged")
 	del(exitFailed, "format 2", "later")
+	for _, variable := range []string{"", "WALRECV_FORCE=true"} {
+		config := writeFile(t, "[backup]\nforce = true\n")
+		if variable != "" {
+			config = writeFile(t, "")
+		}
+		if o := walrecv([]string{variable}, "backup", "delete", "--archive", dir, "--config", config, "good"); o.code != exitUsage {
+			t.Errorf("forced by %q or the configuration: exit %d, %s", variable, o.code, o.stderr)
+		}
+	}
 	there("abandoned damaged good later running")
 	del(exitDone, "base backup abandoned is deleted", "abandoned")
 	there("damaged good later running")

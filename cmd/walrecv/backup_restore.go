@@ -93,7 +93,7 @@ func addBackupRestoreOptions(fs *pflag.FlagSet, c *backupRestoreConfig) {
 	boolVar(fs, &c.keepArchiving, "keep-archiving", "", "leave archive_mode as it was instead of switching it off")
 	addReadOptions(fs, &c.read, onlyCluster)
 	// What is for one restore is not found by chance: WALRECV_SLOT is a receiver's.
-	onlyOnCommandLine(fs, "target-dir", "primary-conninfo", "slot", "tablespace-mapping")
+	onlyOnCommandLine(fs, "target-dir", "standby", "primary-conninfo", "slot", "tablespace-mapping")
 }
 
 func (c *backupRestoreConfig) check() error {

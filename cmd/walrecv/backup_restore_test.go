@@ -50,6 +50,8 @@ func TestBackupRestoreUsage(t *testing.T) {
 		"--archive /a --target-dir /d --primary-conninfo host=x":                      "--primary-conninfo needs --standby",
 		"--archive /a --target-dir /d --standby --target-lsn 0/1":                     "cannot be given together",
 		"--archive /a --target-dir /d --target-xid 7 --target-lsn 0/1":                "cannot be given together",
+		"--archive /a --target-dir /d --target-lsn 0/0":                               "0/0 is not a position",
+		"--archive /a --target-dir /d --target-time 0001-01-01T00:00:00Z":             "no transaction ended then",
 		"--archive /a --target-dir /d --target-action promote":                        "--target-action needs a target",
 		"--archive /a --target-dir /d --target-time 2026-01-31":                       "offset",
 		"--archive /a --target-dir /d --standby --primary-conninfo host=x --slot a-b": "a_b",
@@ -59,6 +61,13 @@ func TestBackupRestoreUsage(t *testing.T) {
 		o := walrecv(nil, append([]string{"backup", "restore"}, strings.Fields(line)...)...)
 		if o.code != exitUsage || !strings.Contains(o.stderr, want) {
 			t.Errorf("%s: exit %d, %q; want 2, %q", line, o.code, o.stderr, want)
+		}
+	}
+	// What changes a restore is no setting.
+	for _, entry := range []string{"target_time = '2026-01-31 12:00:00Z'", "backup = 'x'", "standby = true", "target_action = 'promote'", "force = true"} {
+		o := walrecv(nil, "backup", "restore", "--archive", t.TempDir(), "--target-dir", "/d", "--config", writeFile(t, "[backup]\n"+entry+"\n"))
+		if key, _, _ := strings.Cut(entry, " "); o.code != exitUsage || !strings.Contains(o.stderr, `unknown key "`+key+`"`) {
+			t.Errorf("%s: exit %d, %q", entry, o.code, o.stderr)
 		}
 	}
 	// A receiver's variable is not a replica's slot.
