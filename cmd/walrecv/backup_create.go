@@ -78,7 +78,7 @@ func addBackupCreateOptions(fs *pflag.FlagSet, c *backupCreateConfig) {
 	addConnOptions(fs, &c.conn)
 	addArchiveOptions(fs, &c.archive)
 	addEncryptOptions(fs, &c.encrypt)
-	fs.Var(rangeValue(&c.wait, 0, 24*time.Hour), "wait", "in the end wait up to `D` for the WAL of the backup to be archived")
+	fs.Var(rangeValue(&c.wait, 0, backup.Patience/2), "wait", "in the end wait up to `D` for the WAL of the backup to be archived")
 	addUnsafeStore(fs, &c.allowUnsafeStore)
 }
 
@@ -156,7 +156,7 @@ func (a *app) runBackupCreate(ctx context.Context, c backupCreateConfig) error {
 	if err != nil {
 		return err
 	}
-	if err := warnOfNoWAL(ctx, arch, server, log); err != nil {
+	if err := home.warn(ctx, arch, server, log); err != nil {
 		return err
 	}
 	t := &taking{ctx: ctx, archive: arch, server: server, label: c.label, now: time.Now, pause: archive.Pause, log: log}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/walrecv/walrecv/internal/archive"
@@ -35,7 +37,7 @@ func TestBackupCreateRefuses(t *testing.T) {
 		"--archive /a -r 9999999999999": "want a number of kB/s",
 		"--archive /a -r 1G":            "want a number of kB/s",
 		"--archive /a -r -5":            "want a number of kB/s",
-		"--archive /a --wait 2d":        "must be between 0 and 1d",
+		"--archive /a --wait 13h":       "must be between 0 and 12h",
 		"--archive /a --encrypt-to x":   "--encrypt-to: ",
 		"--archive /a --label a\tb":     "a label has no control characters",
 	} {
@@ -279,6 +281,44 @@ func TestBackupCreateWarns(t *testing.T) {
 		w.archived(archived...)
 		if o := w.create(); !strings.Contains(o.stderr, says) || !strings.Contains(o.stderr, `"WARN"`) {
 			t.Errorf("%v: %s; want %q", archived, o.stderr, says)
+		}
+	}
+}
+
+// A backup in the clear is no matter of course where the rest is encrypted.
+func TestBackupCreateInTheClear(t *testing.T) {
+	const says = "this base backup will not be"
+	recipients := filepath.Join(t.TempDir(), "recipients")
+	id, err := age.GenerateX25519Identity()
+	if err == nil {
+		err = os.WriteFile(recipients, []byte(id.Recipient().String()), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		file string // besides segment 1; empty: none
+		args []string
+		warn bool
+	}{
+		{"nothing is encrypted", "", nil, false},
+		{"the newest WAL is", "wal/00000001/000000010000000000000002.zst.age", nil, true},
+		{"older WAL is", "wal/00000001/000000010000000000000000.zst.age", nil, false},
+		{"the tail is", "tail/000000010000000000000002/00000000-00000100.zst.age", nil, true},
+		{"a backup is", "backup/20260131T120000Z/base.000001.tar.zst.age", nil, true},
+		{"this one is, too", "backup/20260131T120000Z/base.000001.tar.zst.age", []string{"--encrypt-to", "@" + recipients}, false},
+	} {
+		w := newBackupWorld(t, nil)
+		w.archived("000000010000000000000001")
+		if tt.file != "" {
+			file := filepath.Join(w.dir, fakeSystem, tt.file)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if o := w.create(tt.args...); strings.Contains(o.stderr, says) != tt.warn || !strings.Contains(o.stderr, "the base backup begins") {
+			t.Errorf("%s: %s", tt.name, o.stderr)
 		}
 	}
 }

@@ -77,13 +77,44 @@ func (h backupHome) onlyOthers(ctx context.Context, store storage.Store, system 
 // should look whether anything is archived at all.
 const farBehind = 2
 
-// warnOfNoWAL tells of an archive that the server's WAL does not seem to reach. It may
-// do so by the time the backup needs it.
-func warnOfNoWAL(ctx context.Context, a *archive.Archive, server receiver.Server, log *slog.Logger) error {
+// warn tells at the start of what looks wrong with an archive as the home of a backup.
+func (h backupHome) warn(ctx context.Context, a *archive.Archive, server receiver.Server, log *slog.Logger) error {
 	l, err := a.Listing(ctx)
 	if err != nil {
 		return err
 	}
+	warnOfNoWAL(l, server, log)
+	if h.keys.Encryption != nil {
+		return nil
+	}
+	encrypted := l.Encrypted()
+	if !encrypted {
+		encrypted, err = hasEncryptedBackup(ctx, a)
+	}
+	if encrypted {
+		log.Warn("the archive is encrypted and this base backup will not be: it is a copy of the whole database that whoever reads the archive can read; interrupt it and use --encrypt-to if that is not meant")
+	}
+	return err
+}
+
+// hasEncryptedBackup tells whether anything of any base backup is encrypted.
+func hasEncryptedBackup(ctx context.Context, a *archive.Archive) (bool, error) {
+	errEncrypted := errors.New("one is encrypted")
+	err := a.EachBackupObject(ctx, "", func(_, _ string, info storage.Info) error {
+		if o, err := archive.ParseKey(info.Key); err == nil && o.Encrypted {
+			return errEncrypted
+		}
+		return nil
+	})
+	if errors.Is(err, errEncrypted) {
+		return true, nil
+	}
+	return false, err
+}
+
+// warnOfNoWAL tells of an archive that the server's WAL does not seem to reach. It may
+// do so by the time the backup needs it.
+func warnOfNoWAL(l *archive.Listing, server receiver.Server, log *slog.Logger) {
 	end, any := archivedEnd(l, server)
 	const advice = "without its WAL a base backup is of no use: does walrecv receive stream from this cluster into this archive?"
 	switch {
@@ -92,7 +123,6 @@ func warnOfNoWAL(ctx context.Context, a *archive.Archive, server receiver.Server
 	case end+farBehind*segment.LSN(server.SegmentSize) < server.End:
 		log.Warn("the archive is far behind the server; "+advice, "timeline", uint32(server.Timeline), "archived_lsn", end.String(), "server_lsn", server.End.String())
 	}
-	return nil
 }
 
 // archivedEnd is where the WAL of the server's timeline ends in an archive; holes before

@@ -34,6 +34,9 @@ type Listing struct {
 	timelines map[segment.TimelineID]*timelineListing
 	pruned    []Pruned
 	doubted   []Pruned
+
+	newest    uint64 // number of the newest segment of which there is anything
+	encrypted bool   // something of it is
 }
 
 type timelineListing struct {
@@ -107,6 +110,9 @@ func (l *Listing) add(o Object) {
 	}
 	t := l.timeline(o.Timeline)
 	t.highest, t.any = max(t.highest, name.Number), true
+	if o.Kind != KindBackup {
+		l.noteNewest(name.Number, o.Encrypted)
+	}
 	switch o.Kind {
 	case KindSegment:
 		t.addSegment(name.Number)
@@ -114,6 +120,17 @@ func (l *Listing) add(o Object) {
 		t.partials = append(t.partials, Partial{Name: name, Digest: o.Digest, Encrypted: o.Encrypted})
 	}
 }
+
+// noteNewest keeps whether the newest WAL is encrypted.
+func (l *Listing) noteNewest(number uint64, encrypted bool) {
+	if number > l.newest {
+		l.newest, l.encrypted = number, false
+	}
+	l.encrypted = l.encrypted || encrypted && number == l.newest
+}
+
+// Encrypted tells whether something of the newest segment is encrypted.
+func (l *Listing) Encrypted() bool { return l.encrypted }
 
 func (l *Listing) timeline(t segment.TimelineID) *timelineListing {
 	if l.timelines[t] == nil {

@@ -72,6 +72,7 @@ func (l *Listing) addChunk(c Chunk) {
 	}
 	t.chunks[c.Name.Number] = append(t.chunks[c.Name.Number], c)
 	t.highest, t.any = max(t.highest, c.Name.Number), true
+	l.noteNewest(c.Name.Number, c.Encrypted)
 }
 
 // Chunks lists the chunks of a segment that is not complete. Those of complete
