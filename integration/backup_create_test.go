@@ -139,8 +139,8 @@ func (b *backups) compare(a *archive.Archive, of *backup.Backup) {
 		b.t.Fatal(err)
 	}
 	left := map[string]bool{}
-	for f := range m.All() {
-		left[f.Path] = true
+	for i := range m.Len() {
+		left[m.At(i).Path] = true
 	}
 	for _, space := range of.Tablespaces {
 		for _, piece := range of.Pieces(space) {

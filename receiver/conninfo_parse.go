@@ -31,6 +31,23 @@ func parseConninfo(text string) ([]setting, error) {
 	return parseKeywords(text)
 }
 
+// CheckConninfo looks whether a connection string for somebody else is one that libpq
+// would take apart, in either form: its syntax and its keywords. What the values are
+// worth, files above all, is for that one to find out. The errors are of type
+// [*ConnInfoError].
+func CheckConninfo(text string) error {
+	written, err := parseConninfo(text)
+	if err != nil {
+		return err
+	}
+	for _, w := range written {
+		if _, known := connOptions[w.key]; !known {
+			return &ConnInfoError{Option: printable(w.key), Reason: "there is no such option"}
+		}
+	}
+	return nil
+}
+
 // parseKeywords reads "key = value key='quoted value' ...".
 func parseKeywords(text string) ([]setting, error) {
 	var out []setting

@@ -114,6 +114,9 @@ func (c *backupRestoreConfig) check() error {
 	case c.actionGiven && target.Kind == recovery.Latest:
 		return usageError("--target-action needs a target: at the end of the archive a server is always promoted")
 	}
+	if err := receiver.CheckConninfo(c.primaryConninfo); err != nil {
+		return usageError("--primary-conninfo: %w", err)
+	}
 	if c.slot != "" {
 		if err := receiver.CheckSlotName(c.slot); err != nil {
 			return usageError("--slot: %w", err)

@@ -55,6 +55,9 @@ func TestBackupRestoreUsage(t *testing.T) {
 		"--archive /a --target-dir /d --target-action promote":                        "--target-action needs a target",
 		"--archive /a --target-dir /d --target-time 2026-01-31":                       "offset",
 		"--archive /a --target-dir /d --standby --primary-conninfo host=x --slot a-b": "a_b",
+		"--archive /a --target-dir /d --standby --primary-conninfo hos=x":             `--primary-conninfo: connection option "hos": there is no such option`,
+		"--archive /a --target-dir /d --standby --primary-conninfo db1":               "there is no \"keyword=value\"",
+		"--archive /a --target-dir /d --standby --primary-conninfo postgres://h?x=1":  `"x": there is no such option`,
 		"--archive /a --target-dir /d --tablespace-mapping x":                         "must be OLDDIR=NEWDIR",
 		"--archive /a --target-dir /d extra":                                          "too many",
 	} {
@@ -68,6 +71,13 @@ func TestBackupRestoreUsage(t *testing.T) {
 		o := walrecv(nil, "backup", "restore", "--archive", t.TempDir(), "--target-dir", "/d", "--config", writeFile(t, "[backup]\n"+entry+"\n"))
 		if key, _, _ := strings.Cut(entry, " "); o.code != exitUsage || !strings.Contains(o.stderr, `unknown key "`+key+`"`) {
 			t.Errorf("%s: exit %d, %q", entry, o.code, o.stderr)
+		}
+	}
+	// What another host has is not looked for on this one.
+	for _, conninfo := range []string{"postgresql://u@db1,db2:5433/?sslrootcert=/nowhere&application_name=a", "host=@abstract service=elsewhere requirepeer=postgres port=x"} {
+		o := walrecv(nil, "backup", "restore", "--archive", t.TempDir(), "--target-dir", "/d", "--standby", "--primary-conninfo", conninfo)
+		if o.code != exitFailed {
+			t.Errorf("%s: exit %d, %q", conninfo, o.code, o.stderr)
 		}
 	}
 	// A receiver's variable is not a replica's slot.

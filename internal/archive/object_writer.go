@@ -19,6 +19,7 @@ import (
 // for one goroutine at a time, and ends with a Commit that returns nil, or with Abort.
 type ObjectWriter struct {
 	key    string
+	stop   context.CancelFunc // of the upload
 	upload storage.Upload
 	out    *bufio.Writer  // into the upload
 	stored summing        // what goes into out
@@ -35,20 +36,24 @@ const uploadBuffer = 256 << 10
 // wraps fs.ErrExist says that the key is taken.
 func (a *Archive) Create(ctx context.Context, o Object) (*ObjectWriter, error) {
 	o.System, o.Encrypted = a.id.SystemID, a.keys.Encryption != nil
+	ctx, stop := context.WithCancel(ctx)
 	upload, err := storage.Create(ctx, a.store, o.Key())
 	if err != nil {
+		stop()
 		return nil, err
 	}
-	w := &ObjectWriter{key: o.Key(), upload: upload, out: bufio.NewWriterSize(upload, uploadBuffer)}
+	w := &ObjectWriter{key: o.Key(), stop: stop, upload: upload, out: bufio.NewWriterSize(upload, uploadBuffer)}
 	w.plain = summing{w: io.Discard, sum: sha256.New()}
 	w.stored = summing{w: w.out, sum: sha256.New()}
 	w.seal = open{&w.stored}
 	if enc := a.keys.Encryption; enc != nil {
 		if w.seal, err = enc.NewStream(&w.stored); err != nil {
+			stop()
 			return nil, errors.Join(err, upload.Abort())
 		}
 	}
 	if w.frame, err = codec.NewStream(w.seal); err != nil {
+		stop()
 		return nil, errors.Join(err, upload.Abort())
 	}
 	return w, nil
@@ -75,6 +80,7 @@ func (w *ObjectWriter) Commit() (Stored, error) {
 	if err := w.upload.Commit(); err != nil {
 		return Stored{}, err
 	}
+	w.stop()
 	return Stored{
 		File:      path.Base(w.key),
 		Size:      w.stored.n,
@@ -102,8 +108,10 @@ func (w *ObjectWriter) finish() error {
 }
 
 // Abort gives the object up; after a Commit that returned nil it does nothing. An error
-// says that something may be left that takes room, never under the object's key.
+// says that something may be left that takes room, never under the object's key. It does
+// not wait for a store that does not answer, but for some seconds.
 func (w *ObjectWriter) Abort() error {
+	w.stop() // what is compressed may be on its way there
 	w.frame.Abort()
 	return w.upload.Abort()
 }

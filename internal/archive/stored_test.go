@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/walrecv/walrecv/internal/codec"
 	"github.com/walrecv/walrecv/internal/crypt"
@@ -210,5 +212,32 @@ func TestNoRecipients(t *testing.T) {
 	}
 	if n := len(mem.Keys()); n != 1 {
 		t.Errorf("%d objects", n)
+	}
+}
+
+// TestAbortOfAHangingStore: what is given up does not wait for what it was on the way to.
+func TestAbortOfAHangingStore(t *testing.T) {
+	mem := storagetest.NewMem()
+	hangs := make(chan struct{})
+	store := storagetest.NewFaulty(mem, func(r storagetest.Request) storagetest.Fault {
+		if r.Op != storagetest.OpWrite {
+			return storagetest.Fault{}
+		}
+		close(hangs)
+		return storagetest.Fault{Hang: true}
+	})
+	a, _, _ := newArchive(t, store)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	w, err := a.Create(ctx, tarObject)
+	if err == nil {
+		_, err = w.Write(noise(1<<20, 1))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-hangs
+	if err := w.Abort(); err != nil || ctx.Err() != nil {
+		t.Errorf("%v; waited for the store: %v", err, ctx.Err())
 	}
 }

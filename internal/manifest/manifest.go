@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"hash"
-	"iter"
 	"math"
 	"sort"
 
@@ -19,8 +18,7 @@ const (
 )
 
 // Manifest says what a backup consists of. It is made by [Read], takes about 80
-// bytes of memory a file, and is safe for concurrent use as long as nobody
-// calls Replace.
+// bytes of memory a file, and is safe for concurrent use, see Replace.
 type Manifest struct {
 	Version  int
 	SystemID uint64 // of the cluster; 0: the manifest does not say (version 1)
@@ -66,17 +64,6 @@ func (m *Manifest) At(i int) File {
 	return File{Path: string(m.name(i)), Size: e.size, Algorithm: e.algorithm, Sum: sum[:len(sum):len(sum)], Index: i}
 }
 
-// All yields all files in order of their paths.
-func (m *Manifest) All() iter.Seq[File] {
-	return func(yield func(File) bool) {
-		for i := range m.entries {
-			if !yield(m.At(i)) {
-				return
-			}
-		}
-	}
-}
-
 // Find looks up a file.
 func (m *Manifest) Find(path string) (File, bool) {
 	i := sort.Search(len(m.entries), func(i int) bool { return string(m.name(i)) >= path })
@@ -94,7 +81,8 @@ func (m *Manifest) Size() (total int64) {
 	return total
 }
 
-// Replace puts other content in the place of a file that is listed.
+// Replace puts other content in the place of a file that is listed. Meanwhile others may
+// look at other files, but not at this one, nor ask for the Size of all.
 func (m *Manifest) Replace(f File, content []byte) {
 	e := &m.entries[f.Index]
 	e.size = int64(len(content))

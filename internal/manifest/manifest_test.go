@@ -66,7 +66,8 @@ func TestRead(t *testing.T) {
 		t.Errorf("ranges %+v, want %+v", m.Ranges, want)
 	}
 	var paths []string
-	for f := range m.All() {
+	for i := range m.Len() {
+		f := m.At(i)
 		paths = append(paths, f.Path)
 		if again, ok := m.Find(f.Path); !ok || again.Index != f.Index || again.Size != f.Size {
 			t.Errorf("%q is listed and not found: %+v", f.Path, again)
@@ -279,7 +280,8 @@ func FuzzRead(f *testing.F) {
 		if err != nil || again.Len() != m.Len() {
 			t.Fatalf("the copy of what is sound: %v", err)
 		}
-		for f := range m.All() {
+		for i := range m.Len() {
+			f := m.At(i)
 			if !ValidPath(f.Path) || f.Size < 0 || len(f.Sum) != f.Algorithm.Size() {
 				t.Errorf("%+v", f)
 			}
