@@ -45,7 +45,7 @@ func Pause(ctx context.Context, d time.Duration) error {
 }
 
 const (
-	firstPause = 250 * time.Millisecond
+	firstPause = 100 * time.Millisecond
 	lastPause  = 5 * time.Second
 
 	// A hole in the WAL is final once it was seen so often, for so long: segments that
@@ -106,7 +106,7 @@ func (e finalError) Unwrap() error { return e.error }
 
 // persist takes a step as often as it takes, until the time is over.
 func (f *finisher) persist(ctx context.Context, step func(context.Context) error) error {
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+	for pause := firstPause; ; pause = min(pause*3/2, lastPause) {
 		err := step(ctx)
 		var final finalError
 		switch {

@@ -12,7 +12,7 @@ import (
 // pieceSize is how many plain bytes an object has of a tar when the next file begins
 // another one: as many as one connection brings in some seconds, since a restore
 // reads several at a time.
-const pieceSize = 1 << 30
+const pieceSize = 256 << 20
 
 // Writer puts a base backup into an archive while it comes from a server. Nothing of it
 // waits on this host. It is for one goroutine at a time, and ends with a Finish that

@@ -202,13 +202,13 @@ func TestFinishWaits(t *testing.T) {
 		waits  time.Duration
 	}{
 		{"there already", allWAL, nil, "", 0},
-		{"a segment comes", allWAL[:2], []string{sealed(1, 5)}, "", 750 * time.Millisecond},
+		{"a segment comes", allWAL[:2], []string{sealed(1, 5)}, "", 250 * time.Millisecond},
 		{"it does not come", allWAL[:2], []string{chunk(1, 5, 0, 0x100)}, "000000010000000000000005 is not in the archive yet; waited for 1m0s", time.Minute},
 		{"nothing is there", nil, nil, "000000010000000000000004 is not in the archive yet; waited for 1m0s", time.Minute},
 		{"no patience is endless", nil, nil, "000000010000000000000004 is not in the archive yet; waited for 12h0m0s", 12 * time.Hour},
-		{"a hole closes", []string{sealed(1, 5)}, []string{sealed(1, 4)}, "", 750 * time.Millisecond},
+		{"a hole closes", []string{sealed(1, 5)}, []string{sealed(1, 4)}, "", 250 * time.Millisecond},
 		{"a hole stays", []string{sealed(1, 5)}, nil, "000000010000000000000004 is missing in the archive, which has later WAL", 30 * time.Second},
-		{"a hole far behind", []string{sealed(1, 5), sealed(1, 4+farBehind+1)}, nil, "000000010000000000000004 is missing in the archive, which has later WAL", 750 * time.Millisecond},
+		{"a hole far behind", []string{sealed(1, 5), sealed(1, 4+farBehind+1)}, nil, "000000010000000000000004 is missing in the archive, which has later WAL", 250 * time.Millisecond},
 	} {
 		mem, a := newMem(t, c.before...)
 		clock := newClock()
