@@ -58,7 +58,7 @@ const (
 
 // Finish makes the backup good: once all of its objects are durable and its WAL is in
 // the archive, with no damage that is known, it finds each of them there, and then puts
-// the last one. Its error, be it
+// the last one, and finds the WAL still there. Its error, be it
 // one of the store or of the end of ctx, says that this has not come to its end: the
 // backup is good only if it is listed so.
 func (w *Writer) Finish(ctx context.Context, end End, wait Wait) (*Backup, error) {
@@ -81,6 +81,10 @@ func (w *Writer) Finish(ctx context.Context, end End, wait Wait) (*Backup, error
 			return nil, w.err
 		}
 	}
+	if err := f.persist(ctx, f.findAgain); err != nil {
+		w.err = fmt.Errorf("the base backup %s was complete, and cannot be restored now if its WAL was removed in the meantime: %w", b.ID, err)
+		return nil, w.err
+	}
 	w.err = errFinished
 	return &b, nil
 }
@@ -97,6 +101,7 @@ type finisher struct {
 	lack  string    // what was missing in the last look
 	since time.Time // of all looks that found the same
 	looks int       // that found the same, on end
+	again int       // looks that found something missing once the backup was good
 }
 
 // finalError is one that no further try mends.
@@ -153,6 +158,23 @@ func (f *finisher) findWAL(ctx context.Context) error {
 		return finalError{lack}
 	}
 	return lack
+}
+
+// findAgain fails if the WAL is not in the archive any more: somebody can have removed it
+// who had looked before the backup began, and that is final. Every other command sees it,
+// too, so that nothing has to be taken back.
+func (f *finisher) findAgain(ctx context.Context) error {
+	wal, err := f.b.Needed().Find(ctx, f.a)
+	if err != nil {
+		return err
+	}
+	if err = wal.Err(); err == nil {
+		return nil
+	}
+	if f.again++; f.again >= holeLooks { // a segment that is completed meanwhile can escape a look
+		return finalError{err}
+	}
+	return err
 }
 
 // far tells whether more is there behind what is missing than is ever on its way.

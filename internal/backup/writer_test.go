@@ -273,6 +273,25 @@ func TestDamagedWAL(t *testing.T) {
 	}
 }
 
+// TestRemovedWhenGood: the WAL goes between the last look and the end.
+func TestRemovedWhenGood(t *testing.T) {
+	mem, _ := newMem(t, allWAL...)
+	store := storagetest.NewFaulty(mem, func(r storagetest.Request) storagetest.Fault {
+		if r.Op == storagetest.OpPut && strings.HasSuffix(r.Key, archive.BackupEnd) {
+			wal(mem, sealed(1, 6))
+			if err := mem.Delete(t.Context(), fmt.Sprintf("%d/%s", uint64(testSystem), sealed(1, 4))); err != nil {
+				t.Error(err)
+			}
+		}
+		return storagetest.Fault{}
+	})
+	clock := newClock()
+	_, err := newServer(t).backUp(t.Context(), openArchive(t, store, archive.Keys{}), clock.wait(time.Hour))
+	if err == nil || !strings.Contains(err.Error(), "was complete") || !strings.Contains(err.Error(), "000000010000000000000004 is missing") || len(clock.pauses) != 2 {
+		t.Errorf("%v after %d pauses", err, len(clock.pauses))
+	}
+}
+
 // TestFinishEnds: with its context, at once.
 func TestFinishEnds(t *testing.T) {
 	_, a := newMem(t)

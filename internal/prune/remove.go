@@ -27,9 +27,10 @@ type Result struct {
 	Sums []Sum
 }
 
-// Remove does what was planned. Before that it looks at the base backups again: one
-// that began since is left what it needs, and the plan then says so. progress is told how many bytes are gone, from
-// any goroutine; nil tells nobody.
+// Remove does what was planned. It looks at the base backups again before anything goes,
+// before WAL goes, and once it has said so: one that began since is left what it needs,
+// and the plan then says so. progress is told how many bytes are gone, from any
+// goroutine; nil tells nobody.
 //
 // With an error, and whenever it is interrupted, the archive is good for all that the
 // plan keeps, and the next prune goes on. What was removed until then is in the result.
@@ -38,16 +39,11 @@ func (p *Pruner) Remove(ctx context.Context, plan *Plan, progress func(bytes int
 	if progress == nil {
 		r.progress = func(int64) {}
 	}
-	entries, err := backup.List(ctx, p.archive, p.now)
-	if err != nil {
-		return r.result(), err
-	}
-	if err := plan.narrow(entries, p.id.SegmentSize); err != nil {
-		return r.result(), err
-	}
-	err = r.backups(ctx)
-	if err == nil {
-		err = r.wal(ctx)
+	var err error
+	for _, step := range []func(context.Context) error{r.narrow, r.backups, r.narrow, r.wal} {
+		if err = step(ctx); err != nil {
+			break
+		}
 	}
 	if err == nil && r.failed == 0 {
 		err = r.outdated(ctx)
@@ -68,6 +64,15 @@ type remover struct {
 	sums   sums
 	failed int64
 	first  error
+}
+
+// narrow takes back what base backups forbid that have come.
+func (r *remover) narrow(ctx context.Context) error {
+	entries, err := backup.List(ctx, r.archive, r.now)
+	if err != nil {
+		return err
+	}
+	return r.plan.narrow(entries, r.id.SegmentSize)
 }
 
 // backups deletes base backups, the oldest first. If one of them stays, so does the WAL.
@@ -101,7 +106,9 @@ func (r *remover) wal(ctx context.Context) error {
 	})
 }
 
-// say says in the archive what is removed, once, before anything is.
+// say says in the archive what is removed, once, before anything is. Then it looks at the
+// base backups: one that is not seen now has begun later, and is not good without the WAL
+// of which this was said. For one that is seen it is taken back.
 func (r *remover) say(ctx context.Context) error {
 	new, ok := r.plan.says()
 	if !ok || r.said {
@@ -109,6 +116,13 @@ func (r *remover) say(ctx context.Context) error {
 	}
 	if err := r.archive.PutPruned(ctx, new, r.now); err != nil {
 		return fmt.Errorf("say in the archive what is removed: %w", err)
+	}
+	err := r.narrow(ctx)
+	if err == nil && r.plan.Start < new.Before {
+		err = errors.New("a base backup has come that needs WAL that was to go, and no WAL was removed: run it again")
+	}
+	if err != nil {
+		return errors.Join(err, r.archive.Delete(ctx, r.archive.PrunedKey(new)))
 	}
 	r.said = true
 	return nil
