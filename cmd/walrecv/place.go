@@ -20,20 +20,21 @@ type place struct {
 	segment string // file name of one
 	time    time.Time
 	backup  string // ID of a base backup, or latestBackup
+	set     bool   // it was given; the rest can be zero
 }
 
 // latestBackup is the newest base backup that is good.
 const latestBackup = "latest"
 
 // given tells whether it was given at all.
-func (p place) given() bool { return p != place{} }
+func (p place) given() bool { return p.set }
 
 // String gives a text that parsePlace reads.
 func (p place) String() string {
 	switch {
 	case !p.time.IsZero():
 		return p.time.Format(time.RFC3339Nano)
-	case p.lsn != 0:
+	case p.segment+p.backup == "" && p.set:
 		return p.lsn.String()
 	}
 	return p.segment + p.backup
@@ -52,22 +53,22 @@ func sinceValue(target *place) pflag.Value {
 		if err == nil || errors.As(err, &zoneless) || !archive.IsID(text) {
 			return p, err
 		}
-		return place{backup: text}, nil
+		return place{backup: text, set: true}, nil
 	}, place.String}
 }
 
 // parsePlace reads a position, the file name of a segment, or a time.
 func parsePlace(text string) (place, error) {
 	if l, err := segment.ParseLSN(text); err == nil {
-		return place{lsn: l}, nil
+		return place{lsn: l, set: true}, nil
 	}
 	if segment.IsSegmentName(text) {
-		return place{segment: text}, nil
+		return place{segment: text, set: true}, nil
 	}
 	t, err := units.ParseTime(text)
 	var zoneless *units.NoOffsetError
 	if err == nil || errors.As(err, &zoneless) {
-		return place{time: t}, err
+		return place{time: t, set: true}, err
 	}
 	return place{}, fmt.Errorf("%q is neither a WAL position, as in 0/5000000, nor the name of a segment, nor a time, as in 2026-01-31 12:00:00+00", text)
 }

@@ -44,6 +44,9 @@ func (a *app) newPrune() *cobra.Command {
 older than all that stays; or, for those whose base backups are elsewhere, the WAL
 before some place. Without --yes it only shows what would go.
 
+For --before take the START WAL LOCATION of a backup_label. A backup needs WAL from
+before its START TIME: from the checkpoint on with which it began.
+
 The newest base backup that can be restored always stays with all WAL from its start
 on, and so do backups that are being taken, the newest segment, and all timeline
 histories.
@@ -60,7 +63,7 @@ histories.
 			if err := cfg.check(); err != nil {
 				return err
 			}
-			return a.runPrune(cmd.Context(), cfg)
+			return onlyFailed(a.runPrune(cmd.Context(), cfg))
 		}),
 	}
 	addCommonOptions(cmd)
@@ -73,7 +76,7 @@ func addPruneOptions(fs *pflag.FlagSet, c *pruneConfig) {
 	addReadOptions(fs, &c.read, onlyCluster)
 	fs.Var(rangeValue(&c.window, time.Second, maxWindow), "window", "keep what a recovery to any moment of the last `DURATION` needs")
 	fs.Var(numberValue(&c.keep, 1, maxBackups), "keep-backups", "keep the newest `N` base backups at least")
-	fs.Var(placeValue(&c.before), "before", "remove the WAL before `LSN|SEGMENT|TIME`; a time needs an offset")
+	fs.Var(placeValue(&c.before), "before", "remove the WAL before `LSN|SEGMENT|TIME`; a time needs an offset, and is not that of a backup_label")
 	boolVar(fs, &c.yes, "yes", "", "remove it, and do not only show what would go")
 	// Who removes something says so every time.
 	onlyOnCommandLine(fs, "yes")
@@ -93,6 +96,15 @@ func (c *pruneConfig) check() error {
 	return nil
 }
 
+// onlyFailed is an error without the verdict that it is about a wrong cluster or archive:
+// that is for those who write WAL.
+func onlyFailed(err error) error {
+	if exitCode(err) == exitWrong {
+		return &codedError{exitFailed, err}
+	}
+	return err
+}
+
 // runPrune is the work of "walrecv prune". A signal may end it at any time: what is
 // left is removed by the next.
 func (a *app) runPrune(ctx context.Context, c pruneConfig) error {
@@ -103,6 +115,9 @@ func (a *app) runPrune(ctx context.Context, c pruneConfig) error {
 	rule := prune.Rule{Window: time.Duration(c.window), Keep: c.keep}
 	if rule.Before, rule.BeforeTime, err = c.before.in(ctx, arch); err != nil {
 		return err
+	}
+	if rule == (prune.Rule{}) { // what is empty would not be taken for a place
+		return usageError("--before %s: there is no WAL before that", c.before)
 	}
 	p := prune.New(arch, rule, time.Now())
 	plan, err := p.Plan(ctx)

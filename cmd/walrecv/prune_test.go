@@ -82,6 +82,10 @@ func TestPruneUsage(t *testing.T) {
 		"--archive DIR --before yesterday":                      "neither a WAL position",
 		"--archive DIR --before 2026-01-01":                     "no offset",
 		"--archive DIR --before 0000000100000000FFFFFFFF --yes": "does not exist with segments of 16MB",
+		"--archive DIR --before 0/0 --yes":                      "there is no WAL before that",
+		"--archive DIR --before 000000010000000000000000 --yes": "there is no WAL before that",
+		"--archive DIR --before 0001-01-01T00:00:00Z --yes":     "there is no WAL before that",
+		"--archive DIR --window 7d --before 0/0":                "does not go together",
 		"--archive DIR --window 7d more":                        "too many",
 		"--config " + config:                                    "yes",
 	} {
@@ -89,6 +93,21 @@ func TestPruneUsage(t *testing.T) {
 		if o.code != exitUsage || !strings.Contains(o.stderr, says) || segments() != 10 {
 			t.Errorf("%s: exit %d, %s", args, o.code, o.stderr)
 		}
+	}
+	// What receive and push call a wrong archive is a failure here.
+	identity := filepath.Join(dir, "7400000000000000001", "walrecv.json")
+	was, err := os.ReadFile(identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(identity, []byte(strings.NewReplacer(`"format": 1`, `"format": 99`, `"format":1`, `"format":99`).Replace(string(was))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if o := walrecv(nil, "prune", "--archive", dir, "--window", "7d"); o.code != exitFailed || !strings.Contains(o.stderr, "99") {
+		t.Errorf("a format of another version: exit %d, %s", o.code, o.stderr)
+	}
+	if err := os.WriteFile(identity, was, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if o := walrecv(nil, "prune", "--archive", dir, "--before", "2026-01-01 00:00:00Z", "--yes"); o.code != exitFailed || !strings.Contains(o.stderr, "--decrypt-with") || segments() != 10 {
 		t.Errorf("a time that nobody knows: exit %d, %s", o.code, o.stderr)

@@ -22,6 +22,9 @@ type facts struct {
 	broken  map[string]string // why a good base backup cannot be restored, by its ID
 	current segment.History   // of the newest timeline
 	newest  segment.LSN       // start of the newest segment on the way there; 0: there is none
+	holes   []archive.Hole    // that nobody accepted
+
+	newestName segment.Name // of the newest segment, the zero Name if there is none
 }
 
 // choice is what becomes of the base backups, and where the WAL begins that stays.
@@ -128,7 +131,7 @@ func (c *choice) keep(b *backup.Backup, why string) {
 
 // limit finds where the WAL begins that stays.
 func (c *choice) limit(good []*backup.Backup) {
-	if c.rule.Before != 0 {
+	if c.rule.byPlace() {
 		c.start = c.size.Floor(c.rule.Before)
 		c.holdNewest(good)
 	} else {
@@ -140,14 +143,17 @@ func (c *choice) limit(good []*backup.Backup) {
 			c.hold(e.StartLSN, fmt.Sprintf("%s, which is being taken, begins there", e.ID))
 		case c.unknown(e):
 			c.hold(e.StartLSN, fmt.Sprintf("%s, of which only a later version knows what it needs, begins there or later", e.ID))
+		case c.mendable(e) && e.StartLSN != 0:
+			c.hold(e.StartLSN, fmt.Sprintf("%s, which is not older than the window and cannot be restored now, begins there", e.ID))
 		}
 	}
 	if c.start > c.newest {
 		c.hold(c.newest, "the newest segment is never removed")
 	}
-	if c.rule.Before == 0 {
+	if !c.rule.byPlace() {
 		return
 	}
+	c.showHoles()
 	for _, b := range good {
 		v := c.verdicts[b.ID]
 		if v.Keep = b.StartLSN >= c.start; v.Keep {
@@ -189,12 +195,40 @@ func (c *choice) holdNewest(good []*backup.Backup) {
 	}
 }
 
+// showHoles moves the cut before holes that it would lie in: they could not be told from
+// what was removed. The segment before a hole shows that more was there.
+func (c *choice) showHoles() {
+	for moved := true; moved; {
+		moved = false
+		for _, h := range c.holes {
+			if at := c.size.Number(c.start); h.First > 0 && h.First <= at && at <= h.Last {
+				missing := segment.Name{Timeline: h.Timeline, Number: h.First}
+				c.hold(c.size.Start(h.First-1), fmt.Sprintf("%s and what follows it is missing, and would not be missed any more without the segment before", missing.Format(c.size)))
+				moved = true
+			}
+		}
+	}
+}
+
 // hold says that the WAL from a position on stays, and why.
 func (c *choice) hold(from segment.LSN, why string) {
 	if from = c.size.Floor(from); from < c.start {
 		c.start = from
 		c.note("the WAL from %s on stays: %s", from, why)
 	}
+}
+
+// mendable tells whether a base backup cannot be restored and is not older than the
+// window: what it lacks may come back before it would have gone anyway.
+func (c *choice) mendable(e backup.Entry) bool {
+	when := e.LastAdded
+	switch {
+	case e.State == backup.Good && c.broken[e.ID] != "":
+		when = e.Backup.Finished
+	case e.State != backup.Damaged:
+		return false
+	}
+	return c.rule.Window > 0 && !when.Before(c.now.Add(-c.rule.Window))
 }
 
 // unknown tells whether a later version made a base backup: it can be good.
@@ -234,6 +268,9 @@ func (c *choice) judgeOthers() {
 // outdated tells whether what is known of a damaged backup says that it is older than
 // what is kept. Where it began is known, or else when something was added to it last.
 func (c *choice) outdated(e backup.Entry) bool {
+	if c.mendable(e) {
+		return false
+	}
 	if e.StartLSN != 0 {
 		return e.StartLSN < c.start
 	}

@@ -16,6 +16,9 @@ import (
 // Plan finds out what goes. Nothing is changed. An error means that the archive could
 // not be read, or that what the rule says makes no sense for it.
 func (p *Pruner) Plan(ctx context.Context) (*Plan, error) {
+	if !p.rule.byPlace() && p.rule.Window <= 0 && p.rule.Keep <= 0 {
+		return nil, errors.New("nothing says what is to stay")
+	}
 	// The backups come first: one that is completed meanwhile has its WAL then.
 	entries, err := backup.List(ctx, p.archive, p.now)
 	if err != nil {
@@ -40,8 +43,12 @@ func (p *Pruner) Plan(ctx context.Context) (*Plan, error) {
 			notes = append(notes, note)
 		}
 	}
-	c := choose(f, rule, p.now)
-	plan := &Plan{Start: c.start, Notes: append(notes, c.notes...), Problems: c.problems}
+	clock, err := p.clock(ctx, entries, f.newestName)
+	if err != nil {
+		return nil, err
+	}
+	c := choose(f, rule, clock.now)
+	plan := &Plan{Start: c.start, Notes: slices.Concat(clock.notes, notes, c.notes), Problems: append(clock.problems, c.problems...)}
 	for _, e := range entries {
 		plan.Backups = append(plan.Backups, *c.verdicts[e.ID])
 	}
@@ -87,22 +94,30 @@ func (p *Pruner) facts(entries []backup.Entry, look archive.Look, survey *recove
 	}
 	if current := look.Chain.Current(); current != nil {
 		f.current = current.History
-		f.newest = f.size.Start(newestOn(look, current.Timeline))
+		f.newestName = newestOn(look, current.Timeline)
+		f.newest = f.newestName.Start(f.size)
+	}
+	for _, b := range look.Chain.Branches {
+		for _, h := range b.Holes {
+			if h.Gap == nil {
+				f.holes = append(f.holes, h)
+			}
+		}
 	}
 	return f
 }
 
-// newestOn is the number of the newest complete segment on the way to the end of a
-// timeline, 0 if there is none.
-func newestOn(look archive.Look, t segment.TimelineID) uint64 {
+// newestOn is the newest complete segment on the way to the end of a timeline, the zero
+// Name if there is none.
+func newestOn(look archive.Look, t segment.TimelineID) segment.Name {
 	for _, span := range slices.Backward(look.Chain.Line(t)) {
 		for n := span.Last; n >= span.First && n > 0; n-- {
-			if look.Listing.Has(segment.Name{Timeline: span.Timeline, Number: n}) {
-				return n
+			if name := (segment.Name{Timeline: span.Timeline, Number: n}); look.Listing.Has(name) {
+				return name
 			}
 		}
 	}
-	return 0
+	return segment.Name{}
 }
 
 // says is what is to be said in the archive before its WAL is removed. ok is false if

@@ -31,6 +31,9 @@ type Rule struct {
 	Keep int
 }
 
+// byPlace tells whether a place in the WAL is given, be it the very first one.
+func (r Rule) byPlace() bool { return r.Before != 0 || !r.BeforeTime.IsZero() }
+
 // Pruner prunes one archive.
 type Pruner struct {
 	archive *archive.Archive
@@ -39,8 +42,8 @@ type Pruner struct {
 	now     time.Time
 }
 
-// New makes a Pruner. now is the time against which windows are measured: a clock that
-// is fast removes too much, but never the newest good base backup and what it needs.
+// New makes a Pruner. now is the time against which ages are measured. It does not count
+// as later than when something was added to the archive last, by the store's clock.
 func New(a *archive.Archive, rule Rule, now time.Time) *Pruner {
 	return &Pruner{archive: a, id: a.Identity(), rule: rule, now: now}
 }

@@ -43,7 +43,7 @@ func TestWindow(t *testing.T) {
 		{"more than there are", prune.Rule{Keep: 11}, now, 0},
 		{"the window is longer", prune.Rule{Window: 3 * day, Keep: 1}, now, 6},
 		{"the number is greater", prune.Rule{Window: 3 * day, Keep: 9}, now, 1},
-		{"a clock of another century", prune.Rule{Window: 3 * day}, now.AddDate(100, 0, 0), 9},
+		{"a clock of another century", prune.Rule{Window: 3 * day}, now.AddDate(100, 0, 0), 6},
 		{"a clock that was never set", prune.Rule{Window: 3 * day}, time.Unix(0, 0), 0},
 	} {
 		w := nightly(t)
@@ -56,7 +56,7 @@ func TestWindow(t *testing.T) {
 				t.Errorf("%s: %s stays: %v, %s", c.what, v.ID, v.Keep, v.Why)
 			}
 		}
-		if want := segment.LSN(c.first+1) * 10 * mib; plan.Start != want || len(plan.Notes) > 0 {
+		if want := segment.LSN(c.first+1) * 10 * mib; plan.Start != want || len(plan.Notes) > 0 != c.now.After(now) {
 			t.Errorf("%s: the WAL from %s on stays, not %s; %q", c.what, plan.Start, want, plan.Notes)
 		}
 		if wrong := len(plan.Problems); wrong > 0 != c.now.Before(ago(1)) {

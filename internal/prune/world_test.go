@@ -45,6 +45,10 @@ func newWorld(t testing.TB) *world {
 	w := &world{t: t, store: storagetest.NewMem(), clock: ago(1000)}
 	w.store.Now = func() time.Time { return w.clock }
 	w.open(w.store)
+	// Something is added all the time.
+	w.clock = now
+	w.store.Set(key("tail", "fresh"), nil)
+	w.clock = ago(1000)
 	return w
 }
 
