@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/walrecv/walrecv/internal/pgtest"
 	"github.com/walrecv/walrecv/internal/s3test"
 )
@@ -67,7 +69,9 @@ func restoreBackups(t *testing.T, major int) {
 		}
 		checkHeapAndIndexes(t, n)
 	})
-	t.Run("refuses", func(t *testing.T) { b.with(t).refuses(line.ID) })
+	if pgtest.Long() || major == 15 {
+		t.Run("refuses", func(t *testing.T) { b.with(t).refuses(line.ID) })
+	}
 	if major == pgtest.Versions(t)[0] {
 		t.Run("by root", func(t *testing.T) { b.with(t).byRoot() })
 		t.Run("interrupted", func(t *testing.T) { b.with(t).interrupted(line.ID) })
@@ -114,10 +118,13 @@ func (b *backups) interrupted(id string) {
 			b.t.Fatal(err)
 		}
 	}
-	must(os.Rename(object, object+".away"))
-	defer func() { must(os.Rename(object+".away", object)) }()
-	must(syscall.Mkfifo(object, 0o600)) // of which nothing ever comes
-	pgtest.Give(b.t, object)
+	// With a lease on it whoever opens it waits. Only Linux has them.
+	const setLease = 1024
+	f, err := os.OpenFile(object, os.O_RDWR, 0)
+	must(err)
+	defer f.Close()
+	_, err = unix.FcntlInt(f.Fd(), setLease, unix.F_WRLCK)
+	must(err)
 	dir := filepath.Join(pgtest.DataDir(b.t), "above", "data")
 	p := pgtest.Command(b.t, b.bin, append([]string{"backup", "restore", "--archive", b.url, "--target-dir", dir, "--backup", id}, mapped(b.t, b.c)...)...).Start()
 	pgtest.Eventually(b.t, patience, func() bool {
@@ -393,7 +400,7 @@ func (b *backups) fromS3() {
 	of.create(b.c)
 	dir := filepath.Join(pgtest.DataDir(b.t), "data")
 	code, _, stderr := of.tryRestore(dir, mapped(b.t, b.c)...)
-	if code != 0 || !strings.Contains(stderr, "AWS_SECRET_ACCESS_KEY") || !strings.Contains(stderr, "does not work with an empty environment") {
+	if code != 0 || !strings.Contains(stderr, "AWS_SECRET_ACCESS_KEY") || !strings.Contains(stderr, "with nothing of this environment") {
 		b.t.Fatalf("exit code %d: %s", code, stderr)
 	}
 	accepted(b.t, b.c.Major, dir)

@@ -50,8 +50,12 @@ func TestPruneS3(t *testing.T) {
 		t.Fatalf("%d segments are left", segments())
 	}
 	p := s.Proxy(t)
-	for k := 30; k < 200; k++ {
-		p.FailAt(k, s3test.Before)
+	if code, _, stderr := withStore(t, s.Environ(), "prune", "--archive", p.URL("p"), "--before", "0/3200000"); code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	reads := p.Total()
+	for k := range 200 { // in the midst of the deletions
+		p.FailAt(reads+25+k, s3test.Before)
 	}
 	prune(s.Environ(), p.URL("p"), 1, "could not be deleted")
 	if n := segments(); n <= 10 || n == 60 {

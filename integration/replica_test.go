@@ -117,6 +117,9 @@ func TestReplicas(t *testing.T) {
 		if major < 15 {
 			continue // no base backup can be taken of it
 		}
+		if major != 15 && !pgtest.Long() {
+			continue
+		}
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			t.Parallel()
 			rs := newReplicas(t, major)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/backup"
+	"github.com/walrecv/walrecv/internal/pgtest"
 	"github.com/walrecv/walrecv/internal/prune"
 	"github.com/walrecv/walrecv/internal/recovery"
 	"github.com/walrecv/walrecv/segment"
@@ -313,7 +314,11 @@ func (w *world) die(r prune.Rule, after int64) (plan *prune.Plan, died bool) {
 // the way.
 func TestRandom(t *testing.T) {
 	seed := rand.Uint64()
-	for i := range uint64(150) {
+	worlds := uint64(40)
+	if pgtest.Long() {
+		worlds = 500
+	}
+	for i := range worlds {
 		w := randomWorld(t, rand.New(rand.NewPCG(seed, i)))
 		rng := rand.New(rand.NewPCG(seed, i+1_000_000))
 		r := randomRule(rng)
@@ -365,7 +370,11 @@ func TestKilled(t *testing.T) {
 	if want.Start != 60*mib {
 		t.Fatalf("from %s", want.Start)
 	}
-	for k, died := int64(0), true; died; k += 3 {
+	step := int64(13)
+	if pgtest.Long() {
+		step = 1
+	}
+	for k, died := int64(0), true; died; k += step {
 		c := w.clone()
 		var plan *prune.Plan
 		plan, died = c.die(r, k)
