@@ -26,6 +26,7 @@ func (c *chooser) reachTime(ctx context.Context, r run, p *Plan) (*miss, error) 
 	}
 	from, last, later := c.commitsBehind(r, b.EndLSN, t)
 	if later {
+		c.noteAbandoned(ctx, r, p)
 		return nil, nil
 	}
 	err = c.scan(ctx, r, from, r.end, func(rec *segment.Record) bool {
@@ -43,6 +44,7 @@ func (c *chooser) reachTime(ctx context.Context, r run, p *Plan) (*miss, error) 
 	case err != nil:
 		return nil, err
 	case p.Stop != 0:
+		c.noteAbandoned(ctx, r, p)
 		return nil, nil
 	}
 	if known, ok := c.ends[p.Timeline]; !ok || known.last.IsZero() {
