@@ -28,7 +28,7 @@ func (p *Pruner) Plan(ctx context.Context) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	survey, moment, err := p.survey(ctx, look)
+	survey, moment, err := p.survey(ctx, entries, look)
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +60,8 @@ func (p *Pruner) Plan(ctx context.Context) (*Plan, error) {
 }
 
 // survey reads what is known of the segments: what recoveries can use, and the moment
-// that the rule names.
-func (p *Pruner) survey(ctx context.Context, look archive.Look) (*recovery.Survey, *moment, error) {
+// that the rule names. Nothing is read where nobody asks for either.
+func (p *Pruner) survey(ctx context.Context, entries []backup.Entry, look archive.Look) (*recovery.Survey, *moment, error) {
 	marks, err := p.archive.Marks(ctx)
 	var damaged *archive.DamagedError
 	if err != nil && !errors.As(err, &damaged) { // what a damaged mark is about, the summary says, too
@@ -69,6 +69,10 @@ func (p *Pruner) survey(ctx context.Context, look archive.Look) (*recovery.Surve
 	}
 	survey := recovery.NewSurvey(p.archive, look, marks)
 	m := newMoment(look, p.id.SegmentSize, p.rule.BeforeTime)
+	isGood := func(e backup.Entry) bool { return e.State == backup.Good }
+	if p.rule.BeforeTime.IsZero() && !slices.ContainsFunc(entries, isGood) {
+		return survey, m, nil
+	}
 	index, err := p.archive.Index(ctx)
 	if err != nil {
 		index = nil // the objects themselves say the same
