@@ -48,7 +48,10 @@ func TestPrune(t *testing.T) {
 	before := objectsIn(t, b.dir)
 	dry := b.prune("--keep-backups", "2")
 	after := objectsIn(t, b.dir) // with what the receiver has archived meanwhile
-	before = slices.DeleteFunc(before, func(file string) bool { return slices.Contains(after, file) })
+	before = slices.DeleteFunc(before, func(file string) bool {
+		ofReceiver := strings.Contains(file, "/.~") || strings.Contains(file, "/tail/") // which comes and goes
+		return ofReceiver || slices.Contains(after, file)
+	})
 	if !dry.DryRun || dry.Bytes == 0 || len(before) > 0 {
 		t.Errorf("without --yes: %+v, %q are gone", dry, before)
 	}
