@@ -194,8 +194,12 @@ func (f *forked) recoverWithout(t *testing.T, object string, harm func(file stri
 		return opened || !n.Running()
 	}, "the server neither ends nor opens")
 	needed := slices.Contains(f.needed, object)
+	// Behind the last segment the server writes something now and then: whether the
+	// archive got some of it depends on the moment. It is asked for if it is there, and
+	// no row is in it.
+	end := strings.HasPrefix(object, filepath.Join(f.system, "tail", "00000002"))
 	if !opened {
-		if log := n.Log(); !needed || !regexp.MustCompile(`FATAL:  could not restore file .*exit code 20[012]`).MatchString(log) {
+		if log := n.Log(); !needed && !end || !regexp.MustCompile(`FATAL:  could not restore file .*exit code 20[012]`).MatchString(log) {
 			t.Errorf("it ended, but not because a file that it needs is harmed (needed: %v):\n%s", needed, log)
 		}
 		return
