@@ -76,6 +76,7 @@ func restoreBackups(t *testing.T, major int) {
 		t.Run("by root", func(t *testing.T) { b.with(t).byRoot() })
 		t.Run("interrupted", func(t *testing.T) { b.with(t).interrupted(line.ID) })
 		t.Run("full disk", func(t *testing.T) { b.with(t).onFullDisk() })
+		t.Run("durable", func(t *testing.T) { b.with(t).synced() })
 		t.Run("encrypted", func(t *testing.T) {
 			b := b.with(t)
 			ids, files := identityFiles(t, 1)
@@ -137,6 +138,34 @@ func (b *backups) interrupted(id string) {
 	}
 	if _, err := os.Lstat(filepath.Dir(dir)); !os.IsNotExist(err) {
 		b.t.Errorf("something is left: %v", err)
+	}
+}
+
+// synced: every file and every directory is synced, and pg_control after all others.
+func (b *backups) synced() {
+	dir, calls := filepath.Join(pgtest.DataDir(b.t), "data"), filepath.Join(newDir(b.t), "calls")
+	args := append([]string{
+		"-f", "-qq", "-y", "-o", calls, "-e", "trace=fsync,fdatasync", b.bin, "backup", "restore", "--archive", b.url, "--target-dir", dir,
+	}, mapped(b.t, b.c)...)
+	p := pgtest.Command(b.t, toolPath(b.t, "strace"), args...).Start()
+	if code := p.Wait(patience); code != 0 {
+		b.t.Fatal(p.Stderr())
+	}
+	log := string(readFile(b.t, calls))
+	call := func(path string) int { return strings.LastIndex(log, "<"+path+">") }
+	control := strings.Index(log, "<"+filepath.Join(dir, "global/pg_control")+">")
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch at := call(path); {
+		case err != nil || d.Type()&fs.ModeSymlink != 0:
+		case at < 0:
+			b.t.Errorf("%s was never synced", path)
+		case d.Type().IsRegular() && d.Name() != "pg_control" && at > control:
+			b.t.Errorf("%s was synced after pg_control", path)
+		}
+		return err
+	})
+	if err != nil {
+		b.t.Error(err)
 	}
 }
 
