@@ -16,9 +16,6 @@ import (
 func create(t *testing.T, s storage.Store, key string) storage.Upload {
 	t.Helper()
 	u, err := storage.Create(t.Context(), s, key)
-	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skip(err)
-	}
 	if err != nil {
 		t.Fatalf("create %s: %v", key, err)
 	}
@@ -83,9 +80,6 @@ func testUploadTaken(t *testing.T, s storage.Store, part int) {
 	first, second := []byte("the first one"), content(part+part/5, 1)
 	put(t, s, "dir/early", first)
 	u, err := storage.Create(t.Context(), s, "dir/early")
-	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skip(err)
-	}
 	if err == nil {
 		if _, err = u.Write(second); err == nil {
 			err = u.Commit()
@@ -153,10 +147,6 @@ func testUploadCancelled(t *testing.T, s storage.Store, part int) {
 		}
 		end("create")
 		u, err := storage.Create(ctx, s, key)
-		if errors.Is(err, errors.ErrUnsupported) {
-			cancel()
-			t.Skip(err)
-		}
 		if err == nil {
 			write(t, u, data[:1000], 1000)
 			end("write")
