@@ -141,8 +141,9 @@ func (l *loader) file(path string) error {
 }
 
 // lenders name the commands whose tables count for another one, too: check is to
-// find out whether receive works as it is configured.
-var lenders = map[string]string{"check": "receive"}
+// find out whether receive works as it is configured, and what helps restore has its
+// options.
+var lenders = map[string]string{"check": "receive", helperName: restoreName}
 
 // borrow applies another command's table. Its options that this command does not
 // have are only checked.

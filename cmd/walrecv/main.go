@@ -18,6 +18,10 @@ import (
 )
 
 func main() {
+	if isHelper(os.Args[1:]) {
+		runHelper(os.Args[1:], os.Environ())
+		os.Exit(exitDone)
+	}
 	switch serverCommand(os.Args[1:]) {
 	case restoreName:
 		guardRestore()
@@ -30,6 +34,7 @@ func main() {
 // app is one call of the program: where it reads and writes, and what the
 // commands do.
 type app struct {
+	args    []string
 	environ []string
 	stdout  io.Writer // only for what a command was asked to print
 	stderr  io.Writer
@@ -41,13 +46,15 @@ type app struct {
 	// trial runs a restore_command as a server will; nil: it is not tried.
 	trial func(context.Context, trialCommand) error
 
+	pipe *os.File // kept open, see startHelper
+
 	worked bool // restore or push was called: its nil means done
 }
 
 // run is the program without the process: it executes one command line and
 // returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	a := &app{environ: environ, stdout: stdout, stderr: stderr}
+	a := &app{args: args, environ: environ, stdout: stdout, stderr: stderr}
 	a.receive, a.restore, a.push = a.runReceive, a.runRestore, a.runPush
 	a.trial = runTrial
 	return a.run(ctx, args)

@@ -16,11 +16,26 @@ import (
 
 // runRestore is the work of "walrecv restore". Its errors are answers.
 func (a *app) runRestore(ctx context.Context, c restoreConfig, stderr io.Writer) error {
-	dir, err := os.Getwd()
+	o, err := a.restoreOptions(c)
 	if err != nil {
 		return err
 	}
-	answer := restore.Run(ctx, restore.Options{
+	o.Prefetch.Start = a.startHelper
+	o.Logger = plainLogger(stderr)
+	answer := restore.Run(ctx, o)
+	if answer.Code == restore.CodeDelivered {
+		return nil
+	}
+	return &answerError{answer.Code, errors.New(answer.Message)}
+}
+
+// restoreOptions are what a call and its helper have in common.
+func (a *app) restoreOptions(c restoreConfig) (restore.Options, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return restore.Options{}, err
+	}
+	return restore.Options{
 		FS:       vfs.OS(),
 		Archive:  a.archivePlace(c.archive.location),
 		Spool:    spoolPlace(c.spool),
@@ -31,15 +46,11 @@ func (a *app) runRestore(ctx context.Context, c restoreConfig, stderr io.Writer)
 		PrefetchDir: func(pgWAL string) (string, error) {
 			return prefetchDir(c.prefetchDir, pgWAL)
 		},
-		File:    c.name,
-		Path:    c.target,
-		WorkDir: dir,
-		Logger:  plainLogger(stderr),
-	})
-	if answer.Code == restore.CodeDelivered {
-		return nil
-	}
-	return &answerError{answer.Code, errors.New(answer.Message)}
+		Prefetch: restore.Prefetch{Ahead: c.prefetch},
+		File:     c.name,
+		Path:     c.target,
+		WorkDir:  dir,
+	}, nil
 }
 
 // firstTry is how long the first look may take, however short the patience:

@@ -19,6 +19,7 @@ type restoreConfig struct {
 	retryFor      units.Duration
 	retryForGiven bool   // else it depends on whether this is a standby
 	tail          string // tailAuto or tailNever
+	prefetch      int    // segments ahead; 0: none
 	prefetchDir   string // empty: where the system has room for it
 	name          string // %f
 	target        string // %p
@@ -52,13 +53,8 @@ In postgresql.conf, with a guard for what a program cannot answer for itself:
 		DisableFlagsInUseLine: true,
 		Args:                  arguments("%f", "%p"),
 		RunE: a.configured(func(cmd *cobra.Command, args []string) error {
-			cfg.name, cfg.target = args[0], args[1]
-			cfg.retryForGiven = cmd.Flags().Changed("retry-for")
-			if !cfg.archive.given() && cfg.spool == "" {
-				return usageError("nothing to restore from; use --archive or --spool")
-			}
-			if cfg.prefetchDir != "" && !filepath.IsAbs(cfg.prefetchDir) {
-				return usageError("--prefetch-dir must be absolute: the server runs this in its data directory")
+			if err := cfg.complete(cmd, args); err != nil {
+				return err
 			}
 			a.worked = true
 			return a.restore(cmd.Context(), cfg, a.stderr)
@@ -69,13 +65,27 @@ In postgresql.conf, with a guard for what a program cannot answer for itself:
 	return cmd
 }
 
+// complete takes in the arguments, and checks what concerns more than one option.
+func (c *restoreConfig) complete(cmd *cobra.Command, args []string) error {
+	c.name, c.target = args[0], args[1]
+	c.retryForGiven = cmd.Flags().Changed("retry-for")
+	if !c.archive.given() && c.spool == "" {
+		return usageError("nothing to restore from; use --archive or --spool")
+	}
+	if c.prefetchDir != "" && !filepath.IsAbs(c.prefetchDir) {
+		return usageError("--prefetch-dir must be absolute: the server runs this in its data directory")
+	}
+	return nil
+}
+
 func addRestoreOptions(fs *pflag.FlagSet, c *restoreConfig) {
-	c.tail = tailAuto
+	c.tail, c.prefetch = tailAuto, 8
 	addArchiveOptions(fs, &c.archive)
 	fs.Var(textValue(&c.spool), "spool", "look also into a receiver's directory `DIR` on this host")
 	fs.Var(rangeValue(&c.retryFor, 0, 24*time.Hour), "retry-for", "try for `D` while the answer is unknown")
 	fs.Lookup("retry-for").DefValue = "5min; on a standby 10s"
 	fs.Var(choiceValue(&c.tail, tailAuto, tailNever), "tail", "deliver the unfinished last segment: `WHEN` is auto or never")
+	fs.Var(numberValue(&c.prefetch, 0, 64), "prefetch", "fetch up to `N` segments before they are asked for; 0: none")
 	fs.Var(textValue(&c.prefetchDir), "prefetch-dir", "keep what the next calls need in the directory `DIR`")
 	fs.Lookup("prefetch-dir").DefValue = "beside the directory that has pg_wal, else in TMPDIR"
 	addReadOptions(fs, &c.read, "that of the data directory, or the only one there")

@@ -68,7 +68,7 @@ func TestRestoreHelp(t *testing.T) {
 }
 
 func TestRestoreOptions(t *testing.T) {
-	plain := restoreConfig{spool: "/s", tail: tailAuto, name: "f", target: "p"}
+	plain := restoreConfig{spool: "/s", tail: tailAuto, prefetch: 8, name: "f", target: "p"}
 	with := func(change func(*restoreConfig)) restoreConfig {
 		c := plain
 		change(&c)

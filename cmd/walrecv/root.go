@@ -36,7 +36,7 @@ have libpq's variables (PGHOST, PGPORT, ...) instead.`,
 	addCommonOptions(root)
 	addVersionOption(root.Flags())
 	addConfigOption(root)
-	root.AddCommand(a.newBackup(), a.newCheck(), a.newDrill(), a.newDrillServer(), a.newDrillWatchdog(), a.newPrune(), a.newPush(), a.newReceive(), a.newRestore(), a.newSlot(), a.newStatus(), a.newVerify(), a.newVersion())
+	root.AddCommand(a.newBackup(), a.newCheck(), a.newDrill(), a.newDrillServer(), a.newDrillWatchdog(), a.newPrefetchHelper(), a.newPrune(), a.newPush(), a.newReceive(), a.newRestore(), a.newSlot(), a.newStatus(), a.newVerify(), a.newVersion())
 	return root
 }
 

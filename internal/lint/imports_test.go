@@ -43,7 +43,11 @@ var house = map[string]may{
 		},
 	},
 	"internal/restore": {
-		ours: []string{"internal/archive", "internal/codec", "internal/pgdata", "internal/vfs", "segment", "storage"},
+		ours: []string{"internal/archive", "internal/codec", "internal/pgdata", "internal/prefetch", "internal/vfs", "segment", "storage"},
+	},
+	"internal/prefetch": {
+		ours:   []string{"internal/pgdata", "internal/vfs"},
+		theirs: []string{"golang.org/x/sys"},
 	},
 	"internal/push": {
 		ours:   []string{"internal/archive", "internal/pgdata", "internal/vfs", "segment", "storage"},

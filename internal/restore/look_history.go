@@ -9,6 +9,7 @@ import (
 
 // lookHistory is one look for a history file. On delivered it is in its place.
 func (c *call) lookHistory(a *attempt) finding {
+	c.prefetching().tell(tellHistories)
 	data, f := c.searchHistory(a, c.req.history)
 	if f.verdict != delivered {
 		return f

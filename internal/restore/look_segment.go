@@ -9,6 +9,11 @@ import (
 
 // lookSegment is one look for a segment. On delivered it is in its place.
 func (c *call) lookSegment(a *attempt) finding {
+	c.ahead = c.prefetching()
+	c.ahead.tell(c.req.file)
+	if f, done := c.ahead.deliver(a); done {
+		return f
+	}
 	var t troubles
 	n, ok := c.name(a, &t)
 	if !ok {
@@ -90,6 +95,7 @@ func (c *call) searchSegment(a *attempt, n segment.Name, cut int64) finding {
 func (c *call) deliverSealed(a *attempt, n segment.Name, cut int64, t *troubles) (f finding, done bool) {
 	var s *staged
 	found := c.sealed(a, n, t, func(st *stream) (err error) {
+		c.ahead.begin()
 		s, err = c.takeSealed(st, n)
 		return err
 	})
@@ -98,10 +104,15 @@ func (c *call) deliverSealed(a *attempt, n segment.Name, cut int64, t *troubles)
 	}
 	f = c.deliver(s, cut)
 	if f.verdict == delivered {
-		c.whole = cut == int64(c.size)
-		c.keeper("").passed(n)
+		c.passed(n, cut)
 	}
 	return f, true
+}
+
+// passed ends a call that has delivered a complete segment up to cut.
+func (c *call) passed(n segment.Name, cut int64) {
+	c.whole = cut == int64(c.size)
+	c.keeper("").passed(n)
 }
 
 // deliver gives a staged segment to PostgreSQL, with zeros behind its first cut

@@ -72,6 +72,11 @@ func readNote(d *pgdata.Dir) *note {
 	return n
 }
 
+// empty tells whether a note says nothing. One that is not there does not.
+func (n *note) empty() bool {
+	return n == nil || len(n.Unknown) == 0 && n.Failed.IsZero() && n.Promotion == (pgdata.Postmaster{}) && !n.All
+}
+
 // save makes the note durable, or removes it when it says nothing any more. The
 // removal is not made durable: a note that a crash brings back is merely a reason
 // to look once more.
@@ -82,7 +87,7 @@ func (n *note) save(d *pgdata.Dir, running pgdata.Postmaster) error {
 	if !n.changed {
 		return nil
 	}
-	if len(n.Unknown) == 0 && n.Failed.IsZero() && n.Promotion == (pgdata.Postmaster{}) && !n.All {
+	if n.empty() {
 		err := d.FS.Remove(d.File(noteFile))
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil

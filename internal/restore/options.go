@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/prefetch"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/storage"
 )
@@ -62,11 +63,25 @@ type Options struct {
 	// there. nil, or an error: nothing is kept.
 	PrefetchDir func(pgWAL string) (string, error)
 
+	Prefetch Prefetch
+
 	File    string // %f
 	Path    string // %p
 	WorkDir string // of the process, absolute
 
 	Logger *slog.Logger // what a standby must be told although the answer is 1; nil: nobody
+}
+
+// Prefetch says how segments are fetched before they are asked for. The zero value is:
+// not at all.
+type Prefetch struct {
+	Ahead int // segments; 0: none
+
+	// Start starts a process that calls [Help] with the same options, and does not wait
+	// for it. nil: there is no helper.
+	Start func() error
+
+	System prefetch.System // nil: the one that this runs on
 }
 
 const (
@@ -102,6 +117,8 @@ func (o *Options) check() error {
 		return errors.New("the path to restore to is empty")
 	case o.RetryFor < 0:
 		return errors.New("the time to retry is negative")
+	case o.Prefetch.Ahead < 0:
+		return errors.New("the number of segments to prefetch is negative")
 	case o.Tail != "" && o.Tail != TailAuto && o.Tail != TailNever:
 		return errors.New("the tail is neither auto nor never")
 	}

@@ -44,6 +44,7 @@ type call struct {
 	dir    pgdata.Dir
 	places []*openPlace
 	note   *note // nil but on a standby
+	ahead  *ahead
 
 	system uint64       // of the cluster; 0 while nobody knows
 	size   segment.Size // of its segments; 0 while nobody knows

@@ -26,7 +26,7 @@ const (
 // There are two, for the comparison of two partials.
 var scratchSuffixes = [2]string{".walrecv.tmp", ".walrecv-2.tmp"}
 
-// staged is a file beside %p that is being made, of full length from the start:
+// staged is a file that is being made, beside %p or where segments are prefetched, of full length from the start:
 // what is not written reads as zeros.
 type staged struct {
 	fsys  vfs.FS
@@ -79,8 +79,7 @@ func (s *staged) deliver(target string) error {
 		s.discard()
 		return err
 	}
-	// nil says that nothing of the file is to be synced.
-	if err := vfs.Rename(s.fsys, nil, s.name, target); err != nil {
+	if err := vfs.Move(s.fsys, nil, s.name, target); err != nil {
 		_ = s.fsys.Remove(s.name)
 		return err
 	}

@@ -48,6 +48,16 @@ func Rename(fsys FS, f File, oldName, newName string) error {
 	return fsys.SyncDir(oldDir)
 }
 
+// Move gives a file another name, replacing what stood there, for who does not need
+// that name to survive a crash. f is synced before, unless it is nil: so if a crash
+// leaves the new name, it stands for the whole file.
+func Move(fsys FS, f File, oldName, newName string) error {
+	if err := syncFile(f); err != nil {
+		return err
+	}
+	return fsys.Rename(oldName, newName)
+}
+
 // Link publishes a file under newName unless that name is taken, and removes
 // oldName. f is the open file behind oldName; nil says that its content is
 // known to be synced. f stays open.

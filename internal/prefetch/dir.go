@@ -1,0 +1,174 @@
+package prefetch
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/walrecv/walrecv/internal/pgdata"
+	"github.com/walrecv/walrecv/internal/vfs"
+)
+
+const (
+	dirSuffix     = ".ahead"
+	scratchSuffix = ".tmp"
+
+	bellFile  = "asked"
+	callsFile = "calls"
+	logFile   = "log"
+)
+
+// Dir is a directory for staged segments, which need not exist.
+type Dir struct {
+	FS   vfs.FS
+	Path string
+}
+
+// For is the directory for a cluster below parent. whose tells apart what must not
+// mix within the cluster: the data directory, and where its WAL comes from.
+func For(fsys vfs.FS, parent string, system uint64, whose ...string) *Dir {
+	key := fnv.New64a()
+	for _, w := range whose {
+		_, _ = io.WriteString(key, w+"\x00") // never fails
+	}
+	return &Dir{FS: fsys, Path: filepath.Join(parent, fmt.Sprintf("%d.%016x%s", system, key.Sum64(), dirSuffix))}
+}
+
+// Make makes the directory if it is missing.
+func (d *Dir) Make() error {
+	err := d.FS.Mkdir(d.Path, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// Busy tells whether somebody fills the directory.
+func (d *Dir) Busy() bool {
+	lock, err := d.FS.Lock(d.Path)
+	if err != nil {
+		return errors.Is(err, vfs.ErrLocked)
+	}
+	lock.Close() // it was only tried
+	return false
+}
+
+// Bell is the path of the FIFO.
+func (d *Dir) Bell() string { return d.file(bellFile) }
+
+// Segment is the path of a staged segment, by its file name.
+func (d *Dir) Segment(file string) string { return d.file(file) }
+
+func (d *Dir) file(base string) string { return filepath.Join(d.Path, base) }
+
+// Begin makes the file that a segment is fetched into. That it is there says that the
+// segment is on its way.
+func (d *Dir) Begin(file string) (vfs.File, error) {
+	return d.FS.Create(d.file(file+scratchSuffix), 0o600)
+}
+
+// Stage gives a file that was begun the name of its segment, and closes it. Its bytes
+// are synced before: so it is whole under this name also after a crash, and PostgreSQL,
+// which syncs every segment that it is given, need not wait for the disk.
+func (d *Dir) Stage(f vfs.File, file string) error {
+	err := vfs.Move(d.FS, f, d.file(file+scratchSuffix), d.file(file))
+	return errors.Join(err, f.Close())
+}
+
+// Abandon takes back what was begun, after its file was closed.
+func (d *Dir) Abandon(file string) { _ = d.FS.Remove(d.file(file + scratchSuffix)) }
+
+// Drop removes a staged segment. What cannot be removed is in nobody's way.
+func (d *Dir) Drop(file string) { _ = d.FS.Remove(d.file(file)) }
+
+// Flying lists the segments that are on their way. A file whose ID has changed has got
+// on.
+func (d *Dir) Flying() map[string]vfs.FileID {
+	flying := map[string]vfs.FileID{}
+	entries, _ := d.FS.ReadDir(d.Path) // without it there is nothing to wait for
+	for _, e := range entries {
+		if file, is := strings.CutSuffix(e.Name, scratchSuffix); is {
+			flying[file] = e.ID
+		}
+	}
+	return flying
+}
+
+// Sweep removes the segments, staged or on their way.
+func (d *Dir) Sweep() {
+	entries, _ := d.FS.ReadDir(d.Path)
+	for _, e := range entries {
+		if e.Name != bellFile && e.Name != callsFile && e.Name != logFile {
+			_ = d.FS.Remove(d.file(e.Name))
+		}
+	}
+}
+
+// Reset removes everything.
+func (d *Dir) Reset() {
+	d.Sweep()
+	for _, base := range []string{bellFile, callsFile, logFile} {
+		_ = d.FS.Remove(d.file(base))
+	}
+}
+
+// End removes everything but the log, and the directory if there is none.
+func (d *Dir) End() {
+	d.Sweep()
+	_ = d.FS.Remove(d.Bell())
+	_ = d.FS.Remove(d.Path)
+}
+
+// SetCalls says that no helper may run for a server: its calls fill the directory.
+func (d *Dir) SetCalls(server pgdata.Postmaster) error {
+	name := d.file(callsFile)
+	if err := d.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := d.FS.Create(name, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(fmt.Appendf(nil, callsFormat, server.PID, server.Started), 0)
+	return errors.Join(err, f.Close())
+}
+
+// ByCalls tells whether the calls of a server fill the directory.
+func (d *Dir) ByCalls(server pgdata.Postmaster) bool {
+	data, err := vfs.ReadFile(d.FS, d.file(callsFile))
+	return err == nil && string(data) == fmt.Sprintf(callsFormat, server.PID, server.Started)
+}
+
+const callsFormat = "%d %d\n"
+
+// maxLog bounds the log, in bytes.
+const maxLog = 64 << 10
+
+// Logger writes to the log. There is one only if there is something in it.
+func (d *Dir) Logger() io.Writer { return &logWriter{dir: d} }
+
+type logWriter struct {
+	dir  *Dir
+	file vfs.File
+	end  int64
+}
+
+func (w *logWriter) Write(p []byte) (int, error) {
+	if w.file == nil {
+		file, err := w.dir.FS.Create(w.dir.file(logFile), 0o600)
+		if err != nil {
+			return 0, err
+		}
+		w.file = file // open until the process ends
+	}
+	if w.end+int64(len(p)) > maxLog {
+		return len(p), nil
+	}
+	n, err := w.file.WriteAt(p, w.end)
+	w.end += int64(n)
+	return n, err
+}

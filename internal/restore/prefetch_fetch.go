@@ -1,0 +1,75 @@
+package restore
+
+import (
+	"context"
+	"io/fs"
+	"log/slog"
+
+	"github.com/walrecv/walrecv/internal/pgdata"
+	"github.com/walrecv/walrecv/internal/prefetch"
+	"github.com/walrecv/walrecv/segment"
+)
+
+// fetcher fetches segments into a staging directory, several at a time.
+type fetcher struct {
+	o       Options
+	data    pgdata.Dir
+	staging *prefetch.Dir
+	places  []*openPlace // with their sources
+	cluster segment.Identity
+}
+
+// first stages the first of some segments that is there: the same number on several
+// timelines. None is fs.ErrNotExist.
+func (f *fetcher) first(ctx context.Context, names []segment.Name) (segment.Name, error) {
+	for _, n := range names {
+		there, err := f.fetch(ctx, n)
+		if there || err != nil {
+			return n, err
+		}
+	}
+	return segment.Name{}, fs.ErrNotExist
+}
+
+// fetch stages a segment, if it is there, complete. It is checked as one that is
+// delivered at once. The file is there from the beginning, so that a call that needs
+// the segment finds it on its way.
+func (f *fetcher) fetch(ctx context.Context, n segment.Name) (there bool, err error) {
+	file := n.Format(f.cluster.Size)
+	s := &staged{fsys: f.o.FS}
+	if s.file, err = f.staging.Begin(file); err != nil {
+		return false, err
+	}
+	end := func() {
+		s.file.Close()
+		f.staging.Abandon(file)
+	}
+	// A call of its own, for what it remembers; the places are only read.
+	c := &call{o: f.o, dir: f.data, places: f.places, system: f.cluster.SystemID, size: f.cluster.Size, log: slog.New(slog.DiscardHandler)}
+	a := &attempt{base: ctx, ctx: ctx, stall: stallRecovery}
+	var t troubles
+	used := false
+	there = c.sealed(a, n, &t, func(st *stream) error {
+		if used {
+			// What one place has sent is not to be mixed with what another one sends.
+			end()
+			if s.file, err = f.staging.Begin(file); err != nil {
+				return &localError{err}
+			}
+		}
+		used, s.where = true, st.where
+		if err := s.file.Preallocate(int64(f.cluster.Size)); err != nil {
+			return &localError{err}
+		}
+		return s.sealed(st, n, f.cluster)
+	})
+	if !there {
+		end()
+		return false, t.worst.err
+	}
+	if err := f.staging.Stage(s.file, file); err != nil {
+		f.staging.Abandon(file)
+		return false, &localError{err}
+	}
+	return true, nil
+}

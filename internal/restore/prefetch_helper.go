@@ -1,0 +1,384 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/pgdata"
+	"github.com/walrecv/walrecv/internal/prefetch"
+	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/segment"
+)
+
+const (
+	// helperIdle is how long a helper stays of which nothing new is asked.
+	helperIdle = 30 * time.Second
+
+	// helperLook is how often it looks whether its server is still there.
+	helperLook = time.Second
+
+	// maxAheadBytes bounds what is staged, however large the segments are.
+	maxAheadBytes = 1 << 30
+
+	// roomFor is how often what is to be staged must fit on the disk: WAL that waits
+	// must not take the room of the server's own.
+	roomFor = 2
+)
+
+// Why a helper ends.
+var (
+	errIdle     = errors.New("nothing was asked for a while")
+	errServer   = errors.New("the server is gone")
+	errLost     = errors.New("the directory for prefetched segments is gone")
+	errAdopted  = errors.New("the server would have to reap this process")
+	errNoServer = errors.New("no server runs on the data directory")
+)
+
+// Help is the helper of the calls for one data directory: it fetches the segments that
+// the server will ask for next, from the one that o names on, until nobody needs it any
+// more. parent gives the number of the process that has become the parent of this one
+// once the call that started it has ended. What is to be known of it is in a log in the
+// directory, o.Logger is not used.
+//
+// It asks nothing of the places unless a new segment was asked for.
+func Help(ctx context.Context, o Options, parent <-chan int) error {
+	o.Logger = slog.New(slog.DiscardHandler)
+	h, err := newHelper(o)
+	if err != nil {
+		return err
+	}
+	if err := h.dir.Make(); err != nil {
+		return err
+	}
+	lock, err := o.FS.Lock(h.dir.Path)
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil // there is one
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close() // nothing to lose by then
+	h.dir.Reset()      // what another one left when it was killed
+	h.log = slog.New(slog.NewTextHandler(h.dir.Logger(), nil))
+	err = h.run(ctx, parent)
+	if !errors.Is(err, errIdle) && !errors.Is(err, errServer) && !errors.Is(err, errLost) && ctx.Err() == nil {
+		h.log.Warn("prefetching has ended", "error", flatten(err))
+	}
+	return err
+}
+
+// helper is one run of Help. Everything but fetching is done by one goroutine.
+type helper struct {
+	*ahead
+	server pgdata.Postmaster
+	log    *slog.Logger
+
+	fetcher *fetcher // nil: no place has answered yet
+	backoff backoff  // since something failed
+	wait    time.Time
+	failed  bool // something has, since a segment was asked for
+
+	asked   segment.Name
+	before  segment.Name // asked for before that
+	again   segment.Name // staged although it was asked for, see ended
+	way     segment.History
+	wayRead time.Time // zero: there may be other histories now
+
+	staged  map[uint64]segment.Name       // by number
+	flying  map[uint64]context.CancelFunc // on their way
+	results chan fetched
+
+	end     uint64 // the lowest number of which nothing was there; 0: none is known
+	endSure bool   // that was since the last segment was asked for
+}
+
+// fetched is what came of one fetch.
+type fetched struct {
+	number uint64
+	name   segment.Name
+	err    error // fs.ErrNotExist: there is none
+}
+
+func newHelper(o Options) (*helper, error) {
+	c, err := newCall(o)
+	if err == nil {
+		err = c.learnSystem()
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := c.prefetching()
+	if p == nil {
+		return nil, errors.New("this call prefetches nothing")
+	}
+	h := &helper{
+		ahead: p, server: c.dir.Postmaster(),
+		staged: map[uint64]segment.Name{}, flying: map[uint64]context.CancelFunc{}, results: make(chan fetched),
+	}
+	if !h.serves() {
+		return nil, errNoServer
+	}
+	return h, nil
+}
+
+// serves tells whether the server is still there that the helper was started for.
+func (h *helper) serves() bool {
+	d := &h.call.dir
+	return h.server.PID > 1 && d.Postmaster() == h.server && !d.Stopping() && h.system.Alive(h.server.PID)
+}
+
+func (h *helper) run(ctx context.Context, parent <-chan int) error {
+	bell, err := h.system.Listen(h.dir.Bell())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	err = h.listen(ctx, bell, parent)
+	cancel(err)
+	bell.Close() // before anything is removed: from now on nobody relies on it
+	for range h.flying {
+		<-h.results
+	}
+	h.dir.End()
+	if errors.Is(err, errAdopted) {
+		return errors.Join(err, h.dir.Make(), h.dir.SetCalls(h.server))
+	}
+	return err
+}
+
+// listen fetches what comes after what is asked for.
+func (h *helper) listen(ctx context.Context, bell prefetch.Listener, parent <-chan int) error {
+	look := time.NewTicker(helperLook)
+	defer look.Stop()
+	idle := time.NewTimer(helperIdle)
+	defer idle.Stop()
+	h.ask(ctx, h.call.req.file)
+	for {
+		select {
+		case line := <-bell.Lines():
+			if h.ask(ctx, line) {
+				idle.Reset(helperIdle)
+			}
+		case f := <-h.results:
+			h.arrived(ctx, f)
+		case <-look.C:
+			if bell.Lost() {
+				return errLost
+			}
+			if !h.serves() {
+				return errServer
+			}
+		case pid := <-parent:
+			if pid == h.server.PID {
+				return errAdopted
+			}
+			parent = nil
+		case <-idle.C:
+			return errIdle
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// ask takes in what a call was asked for, and tells whether that is news: a standby asks
+// for its newest segment again and again.
+func (h *helper) ask(ctx context.Context, line string) bool {
+	if line == tellHistories {
+		h.wayRead = time.Time{}
+		return false
+	}
+	if !h.ready(ctx) {
+		return false
+	}
+	n, err := segment.ParseName(line, h.fetcher.cluster.Size)
+	if err != nil || n == h.asked {
+		return false
+	}
+	h.before, h.asked = h.asked, n
+	h.again, h.failed, h.endSure = segment.Name{}, false, false
+	h.look()
+	h.forget()
+	if h.end == n.Number {
+		h.ended(ctx)
+	}
+	if h.end != 0 && h.end <= n.Number {
+		h.end = n.Number + 1 // it came meanwhile, or in chunks: look for one more only
+	}
+	h.fetch(ctx)
+	return true
+}
+
+// ended is called where the asked segment is not there, complete. That is the end of a
+// recovery, which asks for the segment before once more.
+func (h *helper) ended(ctx context.Context) {
+	if h.call.dir.Standby || h.before.Number+1 != h.asked.Number {
+		return
+	}
+	h.again = h.before
+	h.start(ctx, h.before.Number, []segment.Name{h.before})
+}
+
+// ready opens the places. One that fails is tried again when something else is asked
+// for; the others do until then.
+func (h *helper) ready(ctx context.Context) bool {
+	c := h.call
+	if h.fetcher != nil && len(h.fetcher.places) == len(c.places) || time.Now().Before(h.wait) {
+		return h.fetcher != nil
+	}
+	var places []*openPlace
+	for _, p := range c.places {
+		_, err := c.source(&attempt{base: ctx, ctx: ctx, stall: stallQuick}, p)
+		if err != nil {
+			h.trouble(fmt.Errorf("%s: %w", p, err))
+			continue
+		}
+		places = append(places, p)
+	}
+	if len(places) == 0 {
+		return false
+	}
+	h.fetcher = &fetcher{
+		o: c.o, data: c.dir, staging: h.dir, places: places,
+		cluster: segment.Identity{SystemID: c.system, Size: c.size},
+	}
+	return true
+}
+
+// trouble notes that something failed: nothing more is fetched until something is asked
+// for, and not at once then.
+func (h *helper) trouble(err error) {
+	if h.backoff == (backoff{}) {
+		h.log.Warn("prefetching has stopped", "error", flatten(err))
+	}
+	h.failed, h.wait = true, time.Now().Add(h.backoff.next())
+}
+
+// well notes that something was fetched.
+func (h *helper) well() {
+	if h.backoff != (backoff{}) {
+		h.log.Info("prefetching goes on")
+	}
+	h.backoff, h.wait = backoff{}, time.Time{}
+}
+
+// last is the number of the last segment that is fetched.
+func (h *helper) last() uint64 {
+	most := max(1, maxAheadBytes/int64(h.fetcher.cluster.Size))
+	return h.asked.Number + uint64(min(int64(h.call.o.Prefetch.Ahead), most))
+}
+
+// wanted tells whether a segment may still be asked for.
+func (h *helper) wanted(n segment.Name) bool {
+	return n == h.again || n.Number >= h.asked.Number && n.Number <= h.last() &&
+		slices.Contains(h.candidates(n.Number), n)
+}
+
+func (h *helper) candidates(number uint64) []segment.Name {
+	return candidates(h.way, h.asked.Timeline, number, h.fetcher.cluster.Size)
+}
+
+// forget removes what the server has passed, and what is not on its way any more.
+func (h *helper) forget() {
+	for number, n := range h.staged {
+		if !h.wanted(n) {
+			h.dir.Drop(n.Format(h.fetcher.cluster.Size))
+			delete(h.staged, number)
+		}
+	}
+	for number, stop := range h.flying {
+		if number < h.asked.Number || number > h.last() {
+			stop()
+		}
+	}
+}
+
+// look reads the histories in pg_wal again, if there may be others.
+func (h *helper) look() {
+	if time.Since(h.wayRead) < helperLook && h.way.Contains(h.asked.Timeline) {
+		return
+	}
+	local, _ := h.call.dir.Histories(h.asked.Timeline) // the call itself says what is wrong
+	h.way, h.wayRead = way(h.asked.Timeline, local), time.Now()
+}
+
+// fetch begins to fetch what comes next and is neither here nor on its way.
+func (h *helper) fetch(ctx context.Context) {
+	if h.failed || time.Now().Before(h.wait) {
+		return
+	}
+	for number := h.asked.Number + 1; number <= h.last(); number++ {
+		if h.end != 0 && (number > h.end || number == h.end && h.endSure) {
+			return
+		}
+		_, here := h.staged[number]
+		if _, flies := h.flying[number]; here || flies {
+			continue
+		}
+		if err := h.room(); err != nil {
+			h.trouble(err)
+			return
+		}
+		h.start(ctx, number, h.candidates(number))
+	}
+}
+
+// room finds out whether the disk has room for what is to be staged.
+func (h *helper) room() error {
+	free, err := h.system.Free(h.dir.Path)
+	need := roomFor * int64(h.last()-h.asked.Number) * int64(h.fetcher.cluster.Size)
+	if err == nil && free < need {
+		err = fmt.Errorf("%s has %d MiB left, and %d are wanted", h.dir.Path, free>>20, need>>20)
+	}
+	return err
+}
+
+// start fetches the first of some segments with a number.
+func (h *helper) start(ctx context.Context, number uint64, names []segment.Name) {
+	if _, flies := h.flying[number]; flies {
+		return
+	}
+	ctx, h.flying[number] = context.WithCancel(ctx)
+	f := h.fetcher
+	go func() {
+		r := fetched{number: number}
+		defer func() {
+			if p := recover(); p != nil {
+				r.err = fmt.Errorf("internal error: %v\n%s", p, debug.Stack())
+			}
+			h.results <- r
+		}()
+		r.name, r.err = f.first(ctx, names)
+	}()
+}
+
+// arrived takes in what came of a fetch.
+func (h *helper) arrived(ctx context.Context, r fetched) {
+	h.flying[r.number]()
+	delete(h.flying, r.number)
+	switch {
+	case r.err == nil && h.wanted(r.name):
+		h.staged[r.number] = r.name
+		h.well()
+		if r.number == h.end {
+			h.end = 0
+		}
+	case r.err == nil:
+		h.dir.Drop(r.name.Format(h.fetcher.cluster.Size))
+	case errors.Is(r.err, fs.ErrNotExist) && r.number == h.asked.Number:
+		h.ended(ctx)
+	case errors.Is(r.err, fs.ErrNotExist):
+		if r.number > h.asked.Number && (h.end == 0 || r.number <= h.end) {
+			h.end, h.endSure = r.number, true
+		}
+	case r.number > h.asked.Number && r.number <= h.last():
+		h.trouble(r.err) // and not because it was stopped
+	}
+	h.fetch(ctx)
+}

@@ -1,0 +1,219 @@
+package restore
+
+import (
+	"errors"
+	"io"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/prefetch"
+	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/segment"
+)
+
+const (
+	// flightStall is how long a call waits for a segment that is on its way to it while
+	// nothing of it comes. Then it fetches the segment itself.
+	flightStall = time.Second
+
+	// flightLook is how often it looks.
+	flightLook = 2 * time.Millisecond
+)
+
+// tellHistories is what a call for a history file says to the helper: there may be
+// other histories in pg_wal now.
+const tellHistories = "histories"
+
+// ahead is what a call has to do with prefetching.
+type ahead struct {
+	call   *call
+	dir    *prefetch.Dir
+	system prefetch.System
+	helped bool // there is a helper, and it knows what was asked for
+	begun  bool // the helper was started, or what takes its place was done
+}
+
+// prefetching is nil for a call that has nothing to do with prefetching: by hand, by
+// pg_rewind, which asks for a segment under its own name, or on a standby of which
+// something is noted, since then the note decides what it may have. The cluster must be
+// known.
+func (c *call) prefetching() *ahead {
+	base := filepath.Base(c.target)
+	if c.o.Prefetch.Ahead == 0 || c.o.PrefetchDir == nil || !c.dir.Found || c.system == 0 ||
+		base != "RECOVERYXLOG" && base != "RECOVERYHISTORY" || !c.note.empty() {
+		return nil
+	}
+	parent, err := c.o.PrefetchDir(c.dir.WAL(""))
+	if err != nil {
+		c.log.Debug("nothing is prefetched", "error", err)
+		return nil
+	}
+	p := &ahead{call: c, dir: c.o.stagingDir(parent, c.dir.Path, c.system), system: c.o.Prefetch.System}
+	if p.system == nil {
+		p.system = prefetch.OS()
+	}
+	return p
+}
+
+// stagingDir is where the segments for a data directory wait.
+func (o *Options) stagingDir(parent, dataDir string, system uint64) *prefetch.Dir {
+	return prefetch.For(o.FS, parent, system, dataDir, o.Archive.Location, o.Spool.Location)
+}
+
+// tell says to the helper what was asked for, if there is one.
+func (p *ahead) tell(line string) {
+	if p != nil {
+		p.helped = p.system.Ring(p.dir.Bell(), line)
+	}
+}
+
+// begin has the segments fetched that come after the one that is about to be
+// transferred, if nobody does that yet. What comes of it never is an answer.
+func (p *ahead) begin() {
+	if p == nil || p.helped || p.begun {
+		return
+	}
+	p.begun = true
+	c := p.call
+	server := c.dir.Postmaster()
+	if server.PID <= 1 || !p.system.Alive(server.PID) || c.o.Prefetch.Start == nil {
+		return
+	}
+	err := p.dir.Make()
+	if err == nil && !p.dir.Busy() {
+		err = c.o.Prefetch.Start()
+	}
+	if err != nil {
+		c.log.Debug("nothing is prefetched", "error", err)
+	}
+}
+
+// deliver delivers the asked segment if it is there, or on its way. done says that
+// there is nothing more to look for. Places are not asked: only complete segments are
+// staged, each after all checks, and of these an archive has one only.
+func (p *ahead) deliver(a *attempt) (f finding, done bool) {
+	if p == nil {
+		return finding{}, false
+	}
+	file := p.call.req.file
+	if !p.helped && !p.dir.ByCalls(p.call.dir.Postmaster()) {
+		return finding{}, false
+	}
+	for w := (flight{ahead: p, file: file}); ; {
+		staged, err := p.call.o.FS.OpenWrite(p.dir.Segment(file))
+		if err == nil {
+			return p.hand(a, staged)
+		}
+		if !p.helped || !w.goesOn(a) {
+			return finding{}, false
+		}
+	}
+}
+
+// hand gives PostgreSQL a staged segment, up to where the server leaves its timeline.
+// A file that is not what it should be is no answer.
+func (p *ahead) hand(a *attempt, staged vfs.File) (f finding, done bool) {
+	defer staged.Close() // it was only read
+	c := p.call
+	length, err := staged.Size()
+	var page [pageHeader]byte
+	if err == nil {
+		_, err = staged.ReadAt(page[:], 0)
+	}
+	size := segment.Size(length)
+	if err != nil || size.Valid() != nil || c.size != 0 && c.size != size {
+		return finding{}, false
+	}
+	n, err := segment.ParseName(c.req.file, size)
+	if err != nil || segment.CheckFirstPage(page[:], n, segment.Identity{SystemID: c.system, Size: size}) != nil {
+		return finding{}, false
+	}
+	c.size = size
+	limit, f := c.leaves(a, n)
+	switch {
+	case f.err != nil:
+		return f, true
+	case limit <= n.Start(size):
+		return finding{verdict: absent}, true
+	}
+	cut := int64(min(limit, n.End(size)) - n.Start(size))
+	if err := p.pass(staged, cut); err != nil {
+		c.log.Warn("a prefetched segment cannot be used", "error", err)
+		return finding{}, false
+	}
+	c.passed(n, cut)
+	return finding{verdict: delivered}, true
+}
+
+// pass renames the file, or copies its first cut bytes where they are not all of it,
+// and where it is on another file system. It is not blanked where it lies: a call that
+// is killed would leave a segment with a hole.
+func (p *ahead) pass(staged vfs.File, cut int64) error {
+	c := p.call
+	name := p.dir.Segment(c.req.file)
+	if cut == int64(c.size) {
+		err := vfs.Move(c.o.FS, nil, name, c.target)
+		if !errors.Is(err, syscall.EXDEV) {
+			return err
+		}
+	}
+	s, err := c.stage(0, int64(c.size), name)
+	if err != nil {
+		return err
+	}
+	if _, err := s.fill(io.NewSectionReader(staged, 0, cut), cut); err != io.EOF {
+		s.discard()
+		return err
+	}
+	if err := s.deliver(c.target); err != nil {
+		return err
+	}
+	p.dir.Drop(c.req.file)
+	return nil
+}
+
+// flight watches a segment on its way.
+type flight struct {
+	ahead *ahead
+	file  string
+	seen  map[string]vfs.FileID // what was on its way when something came last
+	since time.Time
+	moved bool // something came since the watch began
+}
+
+// goesOn waits a moment, and tells whether to look for the segment again. Once something
+// of it has come, only the end of the call ends the waiting, as with a transfer of its
+// own.
+func (w *flight) goesOn(a *attempt) bool {
+	now := w.ahead.dir.Flying()
+	id, flying := now[w.file]
+	before, was := w.seen[w.file]
+	switch {
+	case !flying:
+		// It has arrived, or will not; also if it did between the two first looks.
+		first := w.seen == nil
+		w.seen = now
+		return first || was
+	case !was || id != before:
+		w.moved = w.moved || was
+		w.seen, w.since = now, time.Now()
+	case time.Since(w.since) >= flightStall:
+		w.giveUp(now)
+		return false
+	}
+	ctx := a.ctx
+	if w.moved {
+		ctx = a.base
+	}
+	return pause(ctx, flightLook)
+}
+
+// giveUp takes away what does not come, so that no call waits for it any more.
+func (w *flight) giveUp(now map[string]vfs.FileID) {
+	for file, id := range now {
+		if id == w.seen[file] {
+			w.ahead.dir.Abandon(file)
+		}
+	}
+}
