@@ -18,7 +18,7 @@ export GOFLAGS ?= -buildvcs=false
 # No test asks a cloud who it is.
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help build demo test test-long test-matrix check vet lint fmt cross fuzz clean need-test
+.PHONY: help build demo test test-long test-matrix check vet lint fmt cross bench fuzz clean need-test
 
 help: ## show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,12 @@ cross: ## build release binaries for all platforms: build/walrecv-OS-ARCH
 		CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' \
 			-o build/walrecv-$$os-$$arch ./cmd/walrecv || exit 1; \
 	done
+
+# ROWS: which rows of the table, a regular expression; ROUNDS: how many runs of each.
+ROWS   ?= .
+ROUNDS ?= 5
+bench: need-test ## measure walrecv beside what people use today: make bench ROWS=recovery ROUNDS=3
+	$(GO) test -run '^$$' -bench '(?i)$(ROWS)' -benchtime $(ROUNDS)x -timeout 2h -v ./bench
 
 fuzz: ## run every fuzz target for FUZZTIME (60s)
 	tools/fuzz $(FUZZTIME)

@@ -9,7 +9,7 @@ import (
 // support are the packages that only tests and the demonstration use. They may
 // do what programs do, and no other code may import them.
 var support = []string{
-	"integration", "internal/demo", "internal/fakepg", "internal/lint", "internal/pgtest", "internal/s3test", "storage/storagetest",
+	"bench", "bench/meter", "integration", "internal/demo", "internal/fakepg", "internal/lint", "internal/pgtest", "internal/s3test", "storage/storagetest",
 }
 
 // may says what the code of a package, its tests aside, imports besides the
@@ -103,6 +103,8 @@ var house = map[string]may{
 	"internal/units": {},
 	"internal/vfs":   {theirs: []string{"golang.org/x/sys"}},
 
+	"bench":               {},
+	"bench/meter":         {theirs: []string{"golang.org/x/sys"}},
 	"integration":         {},
 	"internal/demo":       {theirs: []string{"github.com/jackc/pgx/v5/pgconn"}},
 	"internal/fakepg":     {theirs: []string{"github.com/jackc/pgx/v5/pgproto3", "github.com/xdg-go/scram"}},

@@ -49,6 +49,7 @@ type Proxy struct {
 	ignore  bool          // conditions
 	counts  map[string]int
 	total   int
+	bytes   int64
 	fails   map[int]When
 }
 
@@ -119,13 +120,20 @@ func (p *Proxy) Total() int {
 	return p.total
 }
 
+// Bytes is how much the bodies of requests and answers had in them.
+func (p *Proxy) Bytes() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bytes
+}
+
 // ResetCounts begins to count anew.
 func (p *Proxy) ResetCounts() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.counts)
 	clear(p.fails)
-	p.total = 0
+	p.total, p.bytes = 0, 0
 }
 
 // plan is what becomes of one request.
@@ -143,6 +151,7 @@ func (p *Proxy) plan(r *http.Request) plan {
 	defer p.mu.Unlock()
 	p.total++
 	p.counts[operation(r)]++
+	p.bytes += max(r.ContentLength, 0)
 	when, fail := p.fails[p.total]
 	return plan{p.latency, p.outage, p.changed, p.ignore, fail, when}
 }
@@ -217,7 +226,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	maps.Copy(w.Header(), res.Header)
 	w.WriteHeader(res.StatusCode)
-	_, _ = io.Copy(w, res.Body) // what is missing the client sees
+	n, _ := io.Copy(w, res.Body) // what is missing the client sees
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bytes += n
 }
 
 // forward hands a request on as it is signed: for the host that the client knows.
