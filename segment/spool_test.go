@@ -333,6 +333,25 @@ func TestSealOverACompleteSegment(t *testing.T) {
 	}
 }
 
+// TestFailedWritebackIsFinal: the system may tell of a write that failed only once.
+func TestFailedWritebackIsFinal(t *testing.T) {
+	disk := vfs.NewFault(newDisk(t), func(op vfs.Op) error {
+		if op.Kind == vfs.OpWriteback {
+			return errors.New("I/O error")
+		}
+		return nil
+	})
+	s := mustOpenSpool(t, disk)
+	w, err := s.NewWriter(pos(1, testSize.Start(1)))
+	must(t, err)
+	if err := w.Append(testSize.Start(1), make([]byte, testSize)); !errors.Is(err, segment.ErrPoisoned) {
+		t.Errorf("Append = %v", err)
+	}
+	if _, err := w.Sync(); !errors.Is(err, segment.ErrPoisoned) {
+		t.Errorf("Sync = %v", err)
+	}
+}
+
 // After a failed sync nothing is acknowledged any more, also if the disk says
 // that all is well again.
 func TestFailedSyncIsFinal(t *testing.T) {

@@ -54,10 +54,16 @@ type Writer struct {
 	compare []byte // owned by Append
 }
 
+// writebackPiece is how much is written before the system is told to begin to
+// write it to the disk. Left to Sync, a segment would wait there until it is full,
+// and the disk would wait for it.
+const writebackPiece = 1 << 20
+
 // target is one open partial.
 type target struct {
 	name     Name
 	file     vfs.File
+	begun    int64 // offset below which writing to the disk was begun; owned by Append
 	named    bool  // its directory entry is durable
 	oldUntil int64 // offset below which an earlier run left bytes to compare
 }
@@ -113,6 +119,9 @@ func (w *Writer) appendToSegment(at LSN, p []byte) error {
 	if _, err := t.file.WriteAt(p, off); err != nil {
 		return fmt.Errorf("write %s: %w", w.partialName(t.name), err)
 	}
+	if err := w.writeback(t, off+int64(len(p))); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	w.pos = at + LSN(len(p))
 	filled := w.size.Offset(w.pos) == 0
@@ -127,6 +136,30 @@ func (w *Writer) appendToSegment(at LSN, p []byte) error {
 		return err
 	}
 	return nil
+}
+
+// writeback makes the disk busy with what was written of a segment up to end.
+func (w *Writer) writeback(t *target, end int64) error {
+	end -= end % writebackPiece
+	if end <= t.begun || w.spool.noSync {
+		return nil
+	}
+	from := t.begun
+	t.begun = end
+	if err := t.file.Writeback(from, end-from); err != nil {
+		return w.poison(fmt.Errorf("begin to sync %s: %w", w.partialName(t.name), err))
+	}
+	return nil
+}
+
+// poison makes every call fail from now on.
+func (w *Writer) poison(err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = fmt.Errorf("%w: %w", ErrPoisoned, err)
+	}
+	return w.err
 }
 
 // target is the open partial for a position, opened if the segment is new.
@@ -249,11 +282,7 @@ func (w *Writer) setAside(t *target, off, differs int64) error {
 	if err != nil {
 		file.Close()
 		// There was a sync in it, and a failed sync is final.
-		err = fmt.Errorf("%w: set %s aside: %w", ErrPoisoned, base, err)
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.err = err
-		return err
+		return w.poison(fmt.Errorf("set %s aside: %w", base, err))
 	}
 	t.file.Close()
 	t.file, t.named, t.oldUntil = file, true, 0
@@ -298,14 +327,11 @@ func (w *Writer) Sync() (LSN, error) {
 	if err == nil {
 		err = w.syncTargets(full, current)
 	}
+	if err != nil {
+		return 0, w.poison(err)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err != nil {
-		if w.err == nil {
-			w.err = fmt.Errorf("%w: %w", ErrPoisoned, err)
-		}
-		return 0, w.err
-	}
 	w.full = w.full[len(full):]
 	return pos, nil
 }

@@ -81,7 +81,8 @@ func testOpen(t *testing.T, fsys FS, root string) {
 }
 
 func testReadWrite(t *testing.T, fsys FS, root string) {
-	f := must(fsys.Create(filepath.Join(root, "a"), 0o600))(t)
+	name := filepath.Join(root, "a")
+	f := must(fsys.Create(name, 0o600))(t)
 	defer f.Close()
 	want := make([]byte, 10000)
 	for _, w := range []struct{ off, length int }{{5000, 5000}, {0, 10}, {4090, 12}, {8191, 1}, {0, 0}} {
@@ -115,7 +116,13 @@ func testReadWrite(t *testing.T, fsys FS, root string) {
 	if _, err := f.WriteAt(make([]byte, 1), -1); err == nil {
 		t.Fatal("write at a negative offset")
 	}
+	for _, off := range []int64{0, 5000, 20000} {
+		check(t, f.Writeback(off, 4096)) // changes nothing that can be seen
+	}
 	check(t, f.Sync())
+	if after := must(ReadFile(fsys, name))(t); !bytes.Equal(after, want) {
+		t.Fatal("synced other bytes than were written")
+	}
 }
 
 func testClosed(t *testing.T, fsys FS, root string) {
@@ -124,7 +131,7 @@ func testClosed(t *testing.T, fsys FS, root string) {
 	_, readErr := f.ReadAt(make([]byte, 1), 0)
 	_, writeErr := f.WriteAt(make([]byte, 1), 0)
 	_, sizeErr := f.Size()
-	for _, err := range []error{readErr, writeErr, sizeErr, f.Preallocate(10), f.Sync(), f.Close()} {
+	for _, err := range []error{readErr, writeErr, sizeErr, f.Preallocate(10), f.Writeback(0, 1), f.Sync(), f.Close()} {
 		wantErr(t, err, fs.ErrClosed)
 	}
 }

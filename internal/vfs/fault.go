@@ -28,6 +28,7 @@ const (
 	OpSize        OpKind = "size"
 	OpPreallocate OpKind = "preallocate"
 	OpSync        OpKind = "sync"
+	OpWriteback   OpKind = "writeback"
 	OpClose       OpKind = "close"
 )
 
@@ -36,8 +37,8 @@ type Op struct {
 	Kind    OpKind
 	Name    string // as it was given; of a file, as it was opened
 	NewName string // of OpRename and OpLink
-	Offset  int64  // of OpReadAt and OpWriteAt
-	Len     int64  // bytes of OpReadAt and OpWriteAt, the size of OpPreallocate
+	Offset  int64  // of OpReadAt, OpWriteAt and OpWriteback
+	Len     int64  // bytes of these, the size of OpPreallocate
 
 	Index    int // how many operations came before it
 	Mutation int // how many of them mutate

@@ -170,4 +170,10 @@ func (f *faultFile) Sync() error {
 	return v.wins(f.file.Sync())
 }
 
+func (f *faultFile) Writeback(off, n int64) error {
+	op := f.op(OpWriteback)
+	op.Offset, op.Len = off, n
+	return f.fault.run(op, func() error { return f.file.Writeback(off, n) })
+}
+
 func (f *faultFile) Close() error { return f.fault.close(OpClose, f.name, f.file) }

@@ -158,7 +158,6 @@ func openDir(name string) (*os.File, error) {
 	return os.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 }
 
-// osFile is an open file; on darwin its Sync is F_FULLFSYNC, see [os.File.Sync].
 type osFile struct{ *os.File }
 
 func (f *osFile) Size() (int64, error) {
@@ -200,7 +199,7 @@ func control(f *os.File, call func(fd int) error) error {
 		}
 	})
 	if err != nil {
-		return err
+		return fs.ErrClosed // the one error that Control has of its own
 	}
 	return callErr
 }

@@ -23,6 +23,31 @@ func allocate(f *os.File, from, size int64) error {
 	return nil
 }
 
+// Sync leaves out what fsync(2) has beyond the bytes and the length: the times of
+// the file, for which the file system would have to write its journal.
+func (f *osFile) Sync() error {
+	err := control(f.File, unix.Fdatasync)
+	if err != nil {
+		return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// Writeback has no flag to wait for anything: with one, the system would tell of a
+// failed write here, and not tell Sync again.
+func (f *osFile) Writeback(off, n int64) error {
+	err := control(f.File, func(fd int) error {
+		return unix.SyncFileRange(fd, off, n, unix.SYNC_FILE_RANGE_WRITE)
+	})
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+		return nil // then Sync does it all
+	}
+	if err != nil {
+		return &fs.PathError{Op: "sync_file_range", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
 // DropCache makes the next reads of a file come from the disk and not from memory,
 // where the system can do that and the file is durable. It is a wish.
 func DropCache(f *os.File) {

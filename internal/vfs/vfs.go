@@ -87,6 +87,11 @@ type File interface {
 	// Sync makes the file's bytes and length durable, but not its name. After
 	// an error the state of the file on disk is unknown, for ever.
 	Sync() error
+
+	// Writeback makes the system begin to write n bytes from off on to the disk,
+	// where it can be told to, so that a later Sync has less to wait for. It makes
+	// nothing durable. Its error means what one of Sync means.
+	Writeback(off, n int64) error
 }
 
 // DirEntry is one name in a directory.
