@@ -6,16 +6,13 @@ import (
 	"mime"
 	"net/http"
 	"strings"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // Handler answers /metrics, /healthz and /readyz, for GET and HEAD, and nothing
 // else.
 func (m *Monitor) Handler() http.Handler {
 	pages := map[string]http.Handler{
-		// What one collector cannot tell must not hide what the others can.
-		"/metrics": promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
+		"/metrics": http.HandlerFunc(m.metrics),
 		"/healthz": http.HandlerFunc(healthz),
 		"/readyz":  http.HandlerFunc(m.readyz),
 	}

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
 )
@@ -72,14 +70,13 @@ type Options struct {
 // Monitor keeps what is needed beside the state of the moment. Its methods may
 // be called from any goroutine.
 type Monitor struct {
-	o        Options
-	registry *prometheus.Registry
-	began    time.Time
+	o     Options
+	began time.Time
 
-	syncs    prometheus.Histogram
-	uploads  *prometheus.CounterVec
-	uploaded prometheus.Histogram
-	requests *prometheus.CounterVec
+	syncs    *times
+	uploads  counts // by kind and result
+	uploaded *times
+	requests counts // by operation and result
 
 	mu       sync.Mutex
 	streamed time.Time // when it was seen to stream last
@@ -88,26 +85,26 @@ type Monitor struct {
 
 // New prepares a Monitor. It knows about lags only while [Monitor.Watch] runs.
 func New(o Options) *Monitor {
-	m := &Monitor{o: o, registry: prometheus.NewRegistry(), began: time.Now()}
-	m.register()
-	return m
+	return &Monitor{
+		o: o, began: time.Now(),
+		syncs: newTimes(syncs, syncBuckets), uploads: counts{metric: uploads},
+		uploaded: newTimes(uploaded, uploadBuckets), requests: counts{metric: requests},
+	}
 }
 
 // Synced tells of a sync of the spool.
-func (m *Monitor) Synced(took time.Duration) { m.syncs.Observe(took.Seconds()) }
+func (m *Monitor) Synced(took time.Duration) { m.syncs.add(took) }
 
 // Uploaded tells of an upload to the archive.
 func (m *Monitor) Uploaded(kind string, took time.Duration, err error) {
-	m.uploads.WithLabelValues(kind, result(err)).Inc()
+	m.uploads.add(kind, result(err))
 	if err == nil {
-		m.uploaded.Observe(took.Seconds())
+		m.uploaded.add(took)
 	}
 }
 
 // Requested tells of a request to the store of the archive.
-func (m *Monitor) Requested(op storage.Op, err error) {
-	m.requests.WithLabelValues(string(op), result(err)).Inc()
-}
+func (m *Monitor) Requested(op storage.Op, err error) { m.requests.add(string(op), result(err)) }
 
 // result is an error as a label. That an object is absent, or its key taken, is
 // an answer.
