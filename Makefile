@@ -76,7 +76,7 @@ cross: ## build release binaries for all platforms: build/walrecv-OS-ARCH
 
 # ROWS: which rows of the table, a regular expression; ROUNDS: how many runs of each.
 ROWS   ?= .
-ROUNDS ?= 5
+ROUNDS ?= 3
 bench: need-test ## measure walrecv beside what people use today: make bench ROWS=recovery ROUNDS=3
 	$(GO) test -run '^$$' -bench '(?i)$(ROWS)' -benchtime $(ROUNDS)x -timeout 2h -v ./bench
 

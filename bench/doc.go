@@ -3,5 +3,5 @@
 //
 // A row of the table is one piece of work that several contenders do, one after the
 // other in every round, with the same WAL and the same promises of durability. What
-// counts are the medians of the rounds (-benchtime 5x), and how they compare.
+// counts are the medians of the rounds (-benchtime 3x), and how they compare.
 package bench

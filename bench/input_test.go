@@ -87,3 +87,12 @@ func runPgbench(b *testing.B, c *pgtest.Cluster, args ...string) string {
 	}
 	return p.Stdout()
 }
+
+// writeMiB lets pgbench write WAL.
+func writeMiB(b *testing.B, c *pgtest.Cluster, mib int, args ...string) {
+	b.Helper()
+	begin := c.FlushLSN()
+	p := c.Command(b, "pgbench", append(args, "-n", "-M", "prepared", "-c", "4", "-j", "2", "-T", "3600")...).Start()
+	c.WaitFor(fmt.Sprintf("select pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '%s') >= %d", begin, mib<<20), "t", patience)
+	p.Kill()
+}

@@ -90,15 +90,6 @@ func BenchmarkArchive(b *testing.B) {
 	})
 }
 
-// writeMiB lets pgbench write WAL.
-func writeMiB(b *testing.B, c *pgtest.Cluster, mib int, args ...string) {
-	b.Helper()
-	begin := c.FlushLSN()
-	p := c.Command(b, "pgbench", append(args, "-n", "-M", "prepared", "-c", "4", "-j", "2", "-T", "3600")...).Start()
-	c.WaitFor(fmt.Sprintf("select pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '%s') >= %d", begin, mib<<20), "t", patience)
-	p.Kill()
-}
-
 // archive measures the ways to a compressed archive.
 func (w *stretch) archive(work string) {
 	b := w.b
@@ -111,7 +102,7 @@ func (w *stretch) archive(work string) {
 			return w.receive(pgtest.Client(b, "pg_receivewal"), "-Z", compression)
 		})
 	}
-	r.add("walrecv, local", func() sample {
+	r.add(local, func() sample {
 		archive := pgtest.TempDir(b)
 		defer w.clear(archive)
 		s := w.archiveTo(archive, nil)
@@ -119,7 +110,7 @@ func (w *stretch) archive(work string) {
 		return s
 	})
 	for _, latency := range latencies {
-		r.add("walrecv, S3 "+latency.String(), func() sample {
+		r.add(inS3(latency), func() sample {
 			proxy := store.Proxy(b)
 			proxy.SetLatency(latency)
 			runs++
@@ -132,8 +123,8 @@ func (w *stretch) archive(work string) {
 		})
 	}
 	r.measure(b)
-	r.wants("walrecv, local", "not slower than "+reference, r.speed("walrecv, local", reference) >= notSlower)
-	r.wantsMemory("walrecv, local", receiveMemory)
+	r.wants(local, "not slower than "+reference, r.speed(local, reference) >= notSlower)
+	r.wantsMemory(local, receiveMemory)
 }
 
 // latencies are those of the stores.

@@ -46,3 +46,10 @@ func prepare(b *testing.B, from *pgtest.Cluster, backup string, signal pgtest.Si
 
 // program is what starts the server, once.
 func (s *server) program() string { return filepath.Join(pgtest.BinDir(s.b, major), "postgres") }
+
+// remove gives the disk its room back.
+func (s *server) remove() {
+	if err := os.RemoveAll(s.dir); err != nil {
+		s.b.Error(err)
+	}
+}
