@@ -45,6 +45,9 @@ func TestPgRewind(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("pg_rewind ended with %d:\n%s%s", code, out, errOut)
 	}
+	if ahead, err := filepath.Glob(filepath.Join(old.Dir, "walrecv-prefetch", "*")); err != nil || len(ahead) > 0 {
+		t.Errorf("something was fetched ahead for pg_rewind: %v, %v", ahead, err)
+	}
 	// The configuration came along from the other server.
 	old.Set(with(w.settings(), "primary_conninfo", standby.SocketConn("replication")))
 	signal := filepath.Join(old.DataDir, string(pgtest.StandbySignal))
