@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -36,10 +37,12 @@ func addSharedOptions(fs *pflag.FlagSet) {
 // loadConfig gives a value to every option of cmd that the command line left
 // alone: from the environment, else from the configuration file, else the
 // default stays. Afterwards pflag's Changed says "given, wherever". A value
-// that loses against a stronger source must be right all the same.
-func loadConfig(cmd *cobra.Command, environ []string) error {
+// that loses against a stronger source must be right all the same. root builds the
+// whole tree of commands, which is needed only where something belongs to another
+// one, or seems to.
+func loadConfig(cmd *cobra.Command, environ []string, root func() *cobra.Command) error {
 	env := environment(environ)
-	l := loader{cmd: cmd}
+	l := loader{cmd: cmd, root: sync.OnceValue(root)}
 	if path := l.configPath(env); path != "" {
 		if err := l.file(path); err != nil {
 			return err
@@ -57,6 +60,7 @@ func loadConfig(cmd *cobra.Command, environ []string) error {
 // loader fills the options of one command.
 type loader struct {
 	cmd   *cobra.Command
+	root  func() *cobra.Command
 	given []*pflag.Flag // what a file or the environment gave
 	s3    storage.S3    // what [s3] gave
 }
@@ -89,9 +93,8 @@ func (l *loader) assign(f *pflag.Flag, text string) error {
 // how compose files and unit files leave one out.
 func (l *loader) environment(env map[string]string) error {
 	var errs []error
-	known := knownVariables(l.cmd.Root())
 	l.cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if name := variableLike(f); annotated(f, refusedInEnvironment) && env[name] != "" && !known[name] {
+		if name := variableLike(f); annotated(f, refusedInEnvironment) && env[name] != "" && !knownVariables(l.root())[name] {
 			errs = append(errs, usageError("%s is set, but --%s can be given on the command line only", name, f.Name))
 		}
 		name := environmentName(f)
@@ -169,7 +172,7 @@ func (l *loader) borrow(path, lender string) error {
 
 // optionIn finds an option of the command with a table.
 func (l *loader) optionIn(table, key string) *pflag.Flag {
-	for _, c := range l.cmd.Root().Commands() {
+	for _, c := range l.root().Commands() {
 		if c.Name() == table {
 			return optionOf(c, key)
 		}
@@ -228,7 +231,7 @@ func (l *loader) unknown(doc *document, e entry, table string) error {
 	if table != "" {
 		what += " in [" + table + "]"
 	}
-	for _, c := range l.cmd.Root().Commands() {
+	for _, c := range l.root().Commands() {
 		if lender := lenders[c.Name()]; lender != "" && l.optionIn(lender, e.key) != nil {
 			continue // that one is named
 		}
@@ -294,7 +297,7 @@ func environment(environ []string) map[string]string {
 
 // kubernetesName matches what Kubernetes sets for a service whose name begins
 // with "walrecv".
-var kubernetesName = regexp.MustCompile(`^WALRECV(_.*)?_(SERVICE_(HOST|PORT(_.*)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+const kubernetesName = `^WALRECV(_.*)?_(SERVICE_(HOST|PORT(_.*)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`
 
 // knownVariables are those that some command reads.
 func knownVariables(root *cobra.Command) map[string]bool {
@@ -316,9 +319,10 @@ func knownVariables(root *cobra.Command) map[string]bool {
 // ignored, but most likely misspelled.
 func strangeVariables(root *cobra.Command, environ []string) []string {
 	known := knownVariables(root)
+	kubernetes := regexp.MustCompile(kubernetesName)
 	var strange []string
 	for name := range environment(environ) {
-		if strings.HasPrefix(name, "WALRECV_") && !known[name] && !kubernetesName.MatchString(name) {
+		if strings.HasPrefix(name, "WALRECV_") && !known[name] && !kubernetes.MatchString(name) {
 			strange = append(strange, name)
 		}
 	}

@@ -98,7 +98,7 @@ func load(path string, file string, environ []string, args ...string) (*cobra.Co
 	if err := cmd.ParseFlags(append(args, "--config", file)); err != nil {
 		return nil, err
 	}
-	return cmd, loadConfig(cmd, environ)
+	return cmd, loadConfig(cmd, environ, cmd.Root)
 }
 
 // Every option of every command: the command line wins over the environment,

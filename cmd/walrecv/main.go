@@ -61,10 +61,14 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
-	root := a.newRoot()
+	command := serverCommand(args)
+	build := a.newRoot
+	if command == restoreName {
+		build = a.newRestoreRoot
+	}
+	root := build()
 	root.SetArgs(append([]string{}, args...)) // never nil: that would mean os.Args
 	err := root.ExecuteContext(ctx)
-	command := serverCommand(args)
 	if command != "" && err == nil && !a.worked && !isHelp(args) {
 		err = usageError("nothing was done; help is: walrecv %s --help", command)
 	}

@@ -138,3 +138,17 @@ func TestServerCommand(t *testing.T) {
 		}
 	}
 }
+
+// TestRestoreKnowsTheOthers: restore runs in a tree without the other commands, and
+// still tells where a key belongs and that another table is right.
+func TestRestoreKnowsTheOthers(t *testing.T) {
+	args := func(file string) []string {
+		return []string{"restore", "--config", writeFile(t, file), "--archive", "/a", "f", "p"}
+	}
+	if o := walrecv(nil, args("[restore]\nslot = \"x\"\n")...); !strings.Contains(o.stderr, "it belongs in [receive]") {
+		t.Errorf("%d: %s", o.code, o.stderr)
+	}
+	if o := walrecv(nil, args("[receive]\nslot = \"x\"\n")...); o.code != exitDone || o.restore == nil {
+		t.Errorf("%d: %s", o.code, o.stderr)
+	}
+}

@@ -12,6 +12,21 @@ import (
 // newRoot builds the tree of commands. It is built for every call: options are
 // bound to the variables of one run.
 func (a *app) newRoot() *cobra.Command {
+	root := a.newBareRoot()
+	root.AddCommand(a.newBackup(), a.newCheck(), a.newDrill(), a.newDrillServer(), a.newDrillWatchdog(), a.newPrefetchHelper(), a.newPrune(), a.newPush(), a.newReceive(), a.newRestore(), a.newSlot(), a.newStatus(), a.newVerify(), a.newVersion())
+	return root
+}
+
+// newRestoreRoot builds restore and no other command. PostgreSQL starts it for every
+// segment, and building the others takes longer than delivering one that is here.
+func (a *app) newRestoreRoot() *cobra.Command {
+	root := a.newBareRoot()
+	root.AddCommand(a.newRestore())
+	root.CompletionOptions.DisableDefaultCmd = true
+	return root
+}
+
+func (a *app) newBareRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "walrecv",
 		Short: "Keeps every committed byte of a PostgreSQL server restorable",
@@ -36,7 +51,6 @@ have libpq's variables (PGHOST, PGPORT, ...) instead.`,
 	addCommonOptions(root)
 	addVersionOption(root.Flags())
 	addConfigOption(root)
-	root.AddCommand(a.newBackup(), a.newCheck(), a.newDrill(), a.newDrillServer(), a.newDrillWatchdog(), a.newPrefetchHelper(), a.newPrune(), a.newPush(), a.newReceive(), a.newRestore(), a.newSlot(), a.newStatus(), a.newVerify(), a.newVersion())
 	return root
 }
 
@@ -44,7 +58,7 @@ have libpq's variables (PGHOST, PGPORT, ...) instead.`,
 // runs.
 func (a *app) configured(work func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
 	return a.printVersionOr(func(cmd *cobra.Command, args []string) error {
-		if err := loadConfig(cmd, a.environ); err != nil {
+		if err := loadConfig(cmd, a.environ, a.newRoot); err != nil {
 			return err
 		}
 		return work(cmd, args)

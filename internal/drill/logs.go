@@ -94,16 +94,21 @@ func (l *serverLog) reasons() []string {
 	return append([]string(nil), from[max(0, len(from)-most):]...)
 }
 
-var (
-	logLine = regexp.MustCompile(`^(\d+)\.(\d{3}) \[\d+\] ([A-Z0-9]+):  (.*)$`)
+// pattern is a regular expression that is compiled when it is used first.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
 
-	consistentLine = regexp.MustCompile(`^consistent recovery state reached at ([0-9A-F]+/[0-9A-F]+)`)
-	redoingLine    = regexp.MustCompile(`^redo in progress, .*current LSN: ([0-9A-F]+/[0-9A-F]+)`)
-	startsLine     = regexp.MustCompile(`^redo starts at ([0-9A-F]+/[0-9A-F]+)`)
-	doneLine       = regexp.MustCompile(`^redo done at ([0-9A-F]+/[0-9A-F]+)`)
-	lastLine       = regexp.MustCompile(`^last completed transaction was at log time (.+)$`)
-	timelineLine   = regexp.MustCompile(`^selected new timeline ID: (\d+)`)
-	shortLine      = regexp.MustCompile(`^(max_[a-z_]+) = \d+ is a lower setting than on the primary server, where its value was (\d+)`)
+var (
+	logLine = pattern(`^(\d+)\.(\d{3}) \[\d+\] ([A-Z0-9]+):  (.*)$`)
+
+	consistentLine = pattern(`^consistent recovery state reached at ([0-9A-F]+/[0-9A-F]+)`)
+	redoingLine    = pattern(`^redo in progress, .*current LSN: ([0-9A-F]+/[0-9A-F]+)`)
+	startsLine     = pattern(`^redo starts at ([0-9A-F]+/[0-9A-F]+)`)
+	doneLine       = pattern(`^redo done at ([0-9A-F]+/[0-9A-F]+)`)
+	lastLine       = pattern(`^last completed transaction was at log time (.+)$`)
+	timelineLine   = pattern(`^selected new timeline ID: (\d+)`)
+	shortLine      = pattern(`^(max_[a-z_]+) = \d+ is a lower setting than on the primary server, where its value was (\d+)`)
 )
 
 const (
@@ -160,7 +165,7 @@ func keep(lines []string, line string) []string {
 // splitLine takes a line of the server apart. message is empty where it is somebody
 // else's.
 func splitLine(text string) (at time.Time, level, message string) {
-	parts := logLine.FindStringSubmatch(text)
+	parts := logLine().FindStringSubmatch(text)
 	if parts == nil {
 		return time.Time{}, "", ""
 	}
@@ -192,17 +197,17 @@ func (r *replay) observe(at time.Time, message string) {
 	if lower := strings.ToLower(message); strings.Contains(lower, "no space left on device") || strings.Contains(lower, "disk quota exceeded") {
 		r.Full = true
 	}
-	if m := shortLine.FindStringSubmatch(message); m != nil {
+	if m := shortLine().FindStringSubmatch(message); m != nil {
 		if n, err := strconv.Atoi(m[2]); err == nil {
 			r.raise(m[1], n)
 		}
 	}
-	if m := lastLine.FindStringSubmatch(message); m != nil {
+	if m := lastLine().FindStringSubmatch(message); m != nil {
 		if t, err := time.Parse(serverTime, m[1]); err == nil {
 			r.LastCommit = t.UTC()
 		}
 	}
-	if m := timelineLine.FindStringSubmatch(message); m != nil {
+	if m := timelineLine().FindStringSubmatch(message); m != nil {
 		if n, err := strconv.ParseUint(m[1], 10, 32); err == nil {
 			r.NewTimeline = uint32(n)
 		}
@@ -211,17 +216,17 @@ func (r *replay) observe(at time.Time, message string) {
 }
 
 func (r *replay) observePosition(at time.Time, message string) {
-	if m := consistentLine.FindStringSubmatch(message); m != nil {
+	if m := consistentLine().FindStringSubmatch(message); m != nil {
 		r.ConsistentAt = position(m[1])
 		r.Consistent = at
 		r.Current = max(r.Current, r.ConsistentAt)
 	}
-	for _, line := range []*regexp.Regexp{redoingLine, startsLine} {
+	for _, line := range []*regexp.Regexp{redoingLine(), startsLine()} {
 		if m := line.FindStringSubmatch(message); m != nil {
 			r.Current = max(r.Current, position(m[1]))
 		}
 	}
-	if m := doneLine.FindStringSubmatch(message); m != nil {
+	if m := doneLine().FindStringSubmatch(message); m != nil {
 		r.Done = position(m[1])
 		r.Current = max(r.Current, r.Done)
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,7 +105,7 @@ func programsIn(ctx context.Context, dir string, major int, as *Account) (Progra
 }
 
 // versionLine is what "postgres --version" prints, for releases and what comes before.
-var versionLine = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
+var versionLine = pattern(`\(PostgreSQL\) (\d+)`)
 
 func majorOf(ctx context.Context, postgres string, as *Account) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
@@ -121,7 +120,7 @@ func majorOf(ctx context.Context, postgres string, as *Account) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s --version: %w", postgres, err)
 	}
-	found := versionLine.FindSubmatch(out)
+	found := versionLine().FindSubmatch(out)
 	if found == nil {
 		return 0, fmt.Errorf("%s is not PostgreSQL: it says %.80q", postgres, strings.TrimSpace(string(out)))
 	}

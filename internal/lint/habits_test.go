@@ -56,6 +56,30 @@ func waitRule(s *source) (faults []string) {
 	return faults
 }
 
+// startRule finds regular expressions that are compiled at the start. PostgreSQL
+// starts the program for every segment that it restores, whatever else it can do.
+func startRule(s *source) (faults []string) {
+	if s.isTest() || slices.Contains(support, s.pkg()) {
+		return nil
+	}
+	for _, decl := range s.file.Decls {
+		vars, ok := decl.(*ast.GenDecl)
+		if !ok {
+			continue
+		}
+		ast.Inspect(vars, func(n ast.Node) bool {
+			if _, later := n.(*ast.FuncLit); later {
+				return false
+			}
+			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "MustCompile" {
+				faults = append(faults, s.at(n.Pos())+": compile this when it is needed, not at every start")
+			}
+			return true
+		})
+	}
+	return faults
+}
+
 // The words are put together here so that this file does not hold them.
 var (
 	loose = regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b`)
@@ -90,6 +114,7 @@ func theirs(word string) bool {
 func TestFilesAreShort(t *testing.T)        { checkTree(t, lengthRule) }
 func TestTestsRunAndDoNotHope(t *testing.T) { checkTree(t, waitRule) }
 func TestWords(t *testing.T)                { checkTree(t, wordRule) }
+func TestStartsAreShort(t *testing.T)       { checkTree(t, startRule) }
 
 func TestHabitRulesFind(t *testing.T) {
 	checkSamples(t, lengthRule, []sample{
@@ -108,6 +133,12 @@ func TestHabitRulesFind(t *testing.T) {
 		{"segment/a_test.go", "import \"x/fake\"\nfunc f() { fake.Skip() }", ""},
 		{"segment/a.go", "import clock \"time\"\nfunc f() { clock.Sleep(1) }", "not for some time"},
 		{"segment/a.go", "import \"time\"\nfunc f() { time.Now() }", ""},
+	})
+	checkSamples(t, startRule, []sample{
+		{"segment/a.go", "var x = regexp.MustCompile(`a`)", "not at every start"},
+		{"segment/a.go", "var x = f(func() any { return regexp.MustCompile(`a`) })", ""},
+		{"segment/a.go", "func f() { regexp.MustCompile(`a`) }", ""},
+		{"internal/pgtest/a.go", "var x = regexp.MustCompile(`a`)", ""},
 	})
 	checkSamples(t, wordRule, []sample{
 		{"segment/a.go", "// TO" + "DO later", "finish it"},

@@ -7,6 +7,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"hash/crc64"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -22,7 +23,7 @@ const (
 
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	nvme       = crc64.MakeTable(0x9a6c9329ac4bc9b5)
+	nvme       = sync.OnceValue(func() *crc64.Table { return crc64.MakeTable(0x9a6c9329ac4bc9b5) })
 )
 
 // newHash is what makes the digest; nil for none.
@@ -31,7 +32,7 @@ func (s *Store) newHash() hash.Hash {
 	case sumCRC32C:
 		return crc32.New(castagnoli)
 	case sumCRC64NVME:
-		return crc64.New(nvme)
+		return crc64.New(nvme())
 	case sumNone:
 		return nil
 	}
