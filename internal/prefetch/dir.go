@@ -66,8 +66,9 @@ func (d *Dir) Segment(file string) string { return d.file(file) }
 func (d *Dir) file(base string) string { return filepath.Join(d.Path, base) }
 
 // Begin makes the file that a segment is fetched into. That it is there says that the
-// segment is on its way.
+// segment is on its way. What a call that was killed has begun is removed.
 func (d *Dir) Begin(file string) (vfs.File, error) {
+	d.Abandon(file)
 	return d.FS.Create(d.file(file+scratchSuffix), 0o600)
 }
 

@@ -9,7 +9,9 @@ import (
 
 // lookHistory is one look for a history file. On delivered it is in its place.
 func (c *call) lookHistory(a *attempt) finding {
-	c.prefetching().tell(tellHistories)
+	p := c.prefetching()
+	p.tell(tellHistories)
+	p.sweep()
 	data, f := c.searchHistory(a, c.req.history)
 	if f.verdict != delivered {
 		return f

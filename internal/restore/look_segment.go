@@ -9,7 +9,9 @@ import (
 
 // lookSegment is one look for a segment. On delivered it is in its place.
 func (c *call) lookSegment(a *attempt) finding {
-	c.ahead = c.prefetching()
+	if c.ahead == nil {
+		c.ahead = c.prefetching()
+	}
 	c.ahead.tell(c.req.file)
 	if f, done := c.ahead.deliver(a); done {
 		return f
@@ -95,14 +97,16 @@ func (c *call) searchSegment(a *attempt, n segment.Name, cut int64) finding {
 func (c *call) deliverSealed(a *attempt, n segment.Name, cut int64, t *troubles) (f finding, done bool) {
 	var s *staged
 	found := c.sealed(a, n, t, func(st *stream) (err error) {
-		c.ahead.begin()
+		c.ahead.begin(a.base, n)
 		s, err = c.takeSealed(st, n)
 		return err
 	})
 	if !found {
+		c.ahead.end(false)
 		return t.worst, t.any()
 	}
 	f = c.deliver(s, cut)
+	c.ahead.end(f.verdict == delivered)
 	if f.verdict == delivered {
 		c.passed(n, cut)
 	}

@@ -2,8 +2,10 @@ package restore
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"runtime/debug"
 
 	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/internal/prefetch"
@@ -20,8 +22,14 @@ type fetcher struct {
 }
 
 // first stages the first of some segments that is there: the same number on several
-// timelines. None is fs.ErrNotExist.
-func (f *fetcher) first(ctx context.Context, names []segment.Name) (segment.Name, error) {
+// timelines. None is fs.ErrNotExist. It does not panic: whatever happens to it is no
+// answer to PostgreSQL.
+func (f *fetcher) first(ctx context.Context, names []segment.Name) (name segment.Name, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v\n%s", p, debug.Stack())
+		}
+	}()
 	for _, n := range names {
 		there, err := f.fetch(ctx, n)
 		if there || err != nil {

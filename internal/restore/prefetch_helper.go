@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -90,12 +89,23 @@ type helper struct {
 	way     segment.History
 	wayRead time.Time // zero: there may be other histories now
 
-	staged  map[uint64]segment.Name       // by number
-	flying  map[uint64]context.CancelFunc // on their way
+	staged  map[uint64]segment.Name // by number
+	flying  map[uint64]*fetching    // on their way
 	results chan fetched
 
 	end     uint64 // the lowest number of which nothing was there; 0: none is known
 	endSure bool   // that was since the last segment was asked for
+}
+
+// fetching is a fetch.
+type fetching struct {
+	cancel  context.CancelFunc
+	stopped bool // nobody wants it any more
+}
+
+func (f *fetching) stop() {
+	f.stopped = true
+	f.cancel()
 }
 
 // fetched is what came of one fetch.
@@ -119,7 +129,7 @@ func newHelper(o Options) (*helper, error) {
 	}
 	h := &helper{
 		ahead: p, server: c.dir.Postmaster(),
-		staged: map[uint64]segment.Name{}, flying: map[uint64]context.CancelFunc{}, results: make(chan fetched),
+		staged: map[uint64]segment.Name{}, flying: map[uint64]*fetching{}, results: make(chan fetched),
 	}
 	if !h.serves() {
 		return nil, errNoServer
@@ -286,15 +296,14 @@ func (h *helper) candidates(number uint64) []segment.Name {
 
 // forget removes what the server has passed, and what is not on its way any more.
 func (h *helper) forget() {
-	for number, n := range h.staged {
+	for _, n := range h.staged {
 		if !h.wanted(n) {
-			h.dir.Drop(n.Format(h.fetcher.cluster.Size))
-			delete(h.staged, number)
+			h.drop(n)
 		}
 	}
-	for number, stop := range h.flying {
+	for number, f := range h.flying {
 		if number < h.asked.Number || number > h.last() {
-			stop()
+			f.stop()
 		}
 	}
 }
@@ -305,7 +314,29 @@ func (h *helper) look() {
 		return
 	}
 	local, _ := h.call.dir.Histories(h.asked.Timeline) // the call itself says what is wrong
+	before := h.way.Timeline
 	h.way, h.wayRead = way(h.asked.Timeline, local), time.Now()
+	if h.way.Timeline != before {
+		h.turn()
+	}
+}
+
+// turn removes what is not the server's first choice on another way: it was not looked
+// for.
+func (h *helper) turn() {
+	for number, n := range h.staged {
+		if h.candidates(number)[0] != n {
+			h.drop(n)
+		}
+	}
+	for _, f := range h.flying {
+		f.stop()
+	}
+}
+
+func (h *helper) drop(n segment.Name) {
+	h.dir.Drop(n.Format(h.fetcher.cluster.Size))
+	delete(h.staged, n.Number)
 }
 
 // fetch begins to fetch what comes next and is neither here nor on its way.
@@ -344,41 +375,39 @@ func (h *helper) start(ctx context.Context, number uint64, names []segment.Name)
 	if _, flies := h.flying[number]; flies {
 		return
 	}
-	ctx, h.flying[number] = context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	h.flying[number] = &fetching{cancel: cancel}
 	f := h.fetcher
 	go func() {
 		r := fetched{number: number}
-		defer func() {
-			if p := recover(); p != nil {
-				r.err = fmt.Errorf("internal error: %v\n%s", p, debug.Stack())
-			}
-			h.results <- r
-		}()
 		r.name, r.err = f.first(ctx, names)
+		h.results <- r
 	}()
 }
 
 // arrived takes in what came of a fetch.
 func (h *helper) arrived(ctx context.Context, r fetched) {
-	h.flying[r.number]()
+	f := h.flying[r.number]
+	f.cancel()
 	delete(h.flying, r.number)
 	switch {
-	case r.err == nil && h.wanted(r.name):
+	case f.stopped && r.err != nil:
+	case r.err == nil && !f.stopped && h.wanted(r.name):
 		h.staged[r.number] = r.name
 		h.well()
 		if r.number == h.end {
 			h.end = 0
 		}
 	case r.err == nil:
-		h.dir.Drop(r.name.Format(h.fetcher.cluster.Size))
+		h.drop(r.name)
 	case errors.Is(r.err, fs.ErrNotExist) && r.number == h.asked.Number:
 		h.ended(ctx)
 	case errors.Is(r.err, fs.ErrNotExist):
 		if r.number > h.asked.Number && (h.end == 0 || r.number <= h.end) {
 			h.end, h.endSure = r.number, true
 		}
-	case r.number > h.asked.Number && r.number <= h.last():
-		h.trouble(r.err) // and not because it was stopped
+	default:
+		h.trouble(r.err)
 	}
 	h.fetch(ctx)
 }

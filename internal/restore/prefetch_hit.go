@@ -1,12 +1,14 @@
 package restore
 
 import (
+	"context"
 	"errors"
 	"io"
 	"path/filepath"
 	"syscall"
 	"time"
 
+	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/internal/prefetch"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/segment"
@@ -31,7 +33,8 @@ type ahead struct {
 	dir    *prefetch.Dir
 	system prefetch.System
 	helped bool // there is a helper, and it knows what was asked for
-	begun  bool // the helper was started, or what takes its place was done
+	begun  bool // the helper was started, or what takes its place
+	beside *beside
 }
 
 // prefetching is nil for a call that has nothing to do with prefetching: by hand, by
@@ -68,24 +71,60 @@ func (p *ahead) tell(line string) {
 	}
 }
 
-// begin has the segments fetched that come after the one that is about to be
-// transferred, if nobody does that yet. What comes of it never is an answer.
-func (p *ahead) begin() {
+// begin has what comes behind segment n fetched, which is about to be transferred, if
+// nobody does that yet: by a helper, or by this call. What comes of it never is an
+// answer.
+func (p *ahead) begin(ctx context.Context, n segment.Name) {
 	if p == nil || p.helped || p.begun {
 		return
 	}
 	p.begun = true
-	c := p.call
-	server := c.dir.Postmaster()
-	if server.PID <= 1 || !p.system.Alive(server.PID) || c.o.Prefetch.Start == nil {
-		return
+	if err := p.beginAs(ctx, n, p.call.dir.Postmaster()); err != nil {
+		p.call.log.Debug("nothing is prefetched", "error", err)
 	}
-	err := p.dir.Make()
-	if err == nil && !p.dir.Busy() {
-		err = c.o.Prefetch.Start()
+}
+
+// The first process of a container reaps whatever loses its parent, and a server takes
+// that for one of its own.
+const firstProcess = 1
+
+func (p *ahead) beginAs(ctx context.Context, n segment.Name, server pgdata.Postmaster) error {
+	o := &p.call.o.Prefetch
+	byCalls := p.dir.ByCalls(server)
+	if server.PID < firstProcess || !p.system.Alive(server.PID) || !byCalls && o.Start == nil {
+		return nil
 	}
-	if err != nil {
-		c.log.Debug("nothing is prefetched", "error", err)
+	if err := p.dir.Make(); err != nil || p.dir.Busy() {
+		return err
+	}
+	switch {
+	case !byCalls && server.PID != firstProcess:
+		return o.Start()
+	case !byCalls:
+		p.dir.Reset()
+		if err := p.dir.SetCalls(server); err != nil {
+			return err
+		}
+	}
+	if !p.call.dir.Promoting() {
+		p.beside = p.fetchBeside(ctx, n)
+	}
+	return nil
+}
+
+// end ends what the call itself fetches.
+func (p *ahead) end(delivered bool) {
+	if p != nil && p.beside != nil {
+		p.beside.end(delivered)
+		p.beside = nil
+	}
+}
+
+// sweep removes what calls have staged and nobody has asked for: histories are asked for
+// where there are no more segments.
+func (p *ahead) sweep() {
+	if p != nil && !p.helped && p.dir.ByCalls(p.call.dir.Postmaster()) {
+		p.dir.Sweep()
 	}
 }
 

@@ -1,0 +1,575 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/pgtest"
+	"github.com/walrecv/walrecv/internal/vfs"
+	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
+	"github.com/walrecv/walrecv/storage/storagetest"
+)
+
+// tell asks as a call does that needs no answer.
+func (h *helped) tell(n segment.Name) {
+	h.t.Helper()
+	if !h.sys.Ring(h.dir().Bell(), name(n)) {
+		h.t.Fatal("there is no helper")
+	}
+	synctest.Wait()
+}
+
+// helping has a helper that was started by a call for a segment.
+func helping(t *testing.T, signal string, first segment.Name, test func(h *helped)) {
+	t.Helper()
+	withHelper(t, signal, func(h *helped) {
+		h.putAll(1, 12)
+		h.wantBytes(first, wal(first, full))
+		h.took()
+		test(h)
+	})
+}
+
+// What is staged moves on with what is asked for.
+func TestPrefetchMovesOn(t *testing.T) {
+	helping(t, recoverySignal, seg(1, 1), func(h *helped) {
+		h.wantStaged(seg(1, 2), seg(1, 3), seg(1, 4), seg(1, 5))
+		h.tell(seg(1, 3)) // nobody has taken 2
+		h.wantStaged(seg(1, 3), seg(1, 4), seg(1, 5), seg(1, 6), seg(1, 7))
+		h.tell(seg(1, 9))
+		h.wantStaged(seg(1, 10), seg(1, 11), seg(1, 12))
+		h.tell(seg(1, 2)) // a server that was started again begins anew
+		h.wantStaged(seg(1, 3), seg(1, 4), seg(1, 5), seg(1, 6))
+	})
+}
+
+// However large segments are, what is staged has a bound, and so has what it leaves
+// free on the disk.
+func TestPrefetchIsBounded(t *testing.T) {
+	helping(t, recoverySignal, seg(1, 1), func(h *helped) {
+		hp := &helper{ahead: &ahead{call: &call{o: h.o}}, fetcher: &fetcher{}}
+		for size, want := range map[segment.Size]uint64{1 << 20: 4, 256 << 20: 4, 512 << 20: 2, 1 << 30: 1} {
+			hp.fetcher.cluster.Size = size
+			if got := hp.last(); got != want {
+				t.Errorf("%d segments of %s are prefetched, want %d", got, size, want)
+			}
+		}
+		h.sys.set(func() { h.sys.free = 2*ahead4*full - 1 })
+		h.tell(seg(1, 3))
+		h.wantStaged(seg(1, 3), seg(1, 4), seg(1, 5))
+		h.sys.set(func() { h.sys.free = 2 * ahead4 * full })
+		time.Sleep(backoffMost)
+		h.tell(seg(1, 4))
+		h.wantStaged(seg(1, 4), seg(1, 5), seg(1, 6), seg(1, 7), seg(1, 8))
+	})
+}
+
+// At the end of the archive no request is made but the one for the next segment when a
+// new one is asked for.
+func TestPrefetchAtTheEnd(t *testing.T) {
+	helping(t, standbySignal, seg(1, 10), func(h *helped) {
+		h.wantStaged(seg(1, 11), seg(1, 12))
+		h.tell(seg(1, 11))
+		h.took()
+		for range 20 {
+			h.tell(seg(1, 11))
+		}
+		if got := h.took(); len(got) > 0 {
+			t.Errorf("for what is asked again %v was opened", got)
+		}
+		h.tell(seg(1, 12))
+		h.tell(seg(1, 13))
+		if got := h.took(); !slices.Equal(got, []string{name(seg(1, 13)), name(seg(1, 14))}) {
+			t.Errorf("behind the end %v was opened", got)
+		}
+		h.putAll(13, 16) // they come, while nothing is asked
+		if got := h.took(); len(got) > 0 {
+			t.Errorf("%v was opened", got)
+		}
+		h.tell(seg(1, 14))
+		h.wantStaged(seg(1, 15), seg(1, 16))
+	})
+}
+
+// At its end a recovery asks for the last segment once more.
+func TestLastSegmentOnceMore(t *testing.T) {
+	helping(t, recoverySignal, seg(1, 9), func(h *helped) {
+		for n := uint64(10); n <= 12; n++ {
+			h.wantBytes(seg(1, n), wal(seg(1, n), full))
+		}
+		h.want(name(seg(1, 13)), CodeAbsent)
+		h.wantStaged(seg(1, 12))
+		h.want(name(seg(1, 13)), CodeAbsent)
+		h.took()
+		h.wantBytes(seg(1, 12), wal(seg(1, 12), full))
+		if got := h.took(); slices.Contains(got, name(seg(1, 12))) {
+			t.Errorf("%v was opened", got)
+		}
+	})
+}
+
+// The helper ends by itself, and leaves nothing.
+func TestHelperEnds(t *testing.T) {
+	for title, c := range map[string]struct {
+		with   func(h *helped)
+		within time.Duration
+		err    error
+	}{
+		"idle":           {func(*helped) {}, helperIdle, errIdle},
+		"server gone":    {func(h *helped) { h.remove("/data/" + pidFile) }, helperLook, errServer},
+		"server dead":    {func(h *helped) { h.sys.set(func() { h.sys.dead = true }) }, helperLook, errServer},
+		"another server": {func(h *helped) { h.write("/data/"+pidFile, []byte("4712\n/data\n1790000001\n5432\n")) }, helperLook, errServer},
+		"server stopping": {func(h *helped) {
+			h.write("/data/"+pidFile, []byte("4711\n/data\n1790000000\n5432\n/tmp\n*\n 1 2\nstopping\n"))
+		}, helperLook, errServer},
+		"told":           {func(h *helped) { h.stop() }, 0, context.Canceled},
+		"directory gone": {func(h *helped) { h.sys.set(func() { h.sys.bells[h.dir().Bell()].lost = true }) }, helperLook, errLost},
+	} {
+		t.Run(title, func(t *testing.T) {
+			helping(t, recoverySignal, seg(1, 1), func(h *helped) {
+				h.wantStaged(seg(1, 2), seg(1, 3), seg(1, 4), seg(1, 5))
+				c.with(h)
+				if took := elapsed(h.all.Wait); took > c.within {
+					t.Errorf("it took %v", took)
+				}
+				if len(h.ended) != 1 || !errors.Is(h.ended[0], c.err) {
+					t.Errorf("it ended with %v", h.ended)
+				}
+				if entries, err := h.fs.ReadDir("/ahead"); len(entries) > 0 || err != nil {
+					t.Errorf("it left %v, %v", entries, err)
+				}
+			})
+		})
+	}
+}
+
+// What the server asks for again and again keeps no helper.
+func TestHelperIsIdleBesideAFollower(t *testing.T) {
+	helping(t, standbySignal, seg(1, 12), func(h *helped) {
+		for range 100 {
+			h.ask(name(seg(1, 13)))
+			h.ask("00000002.history")
+			time.Sleep(500 * time.Millisecond)
+		}
+		synctest.Wait()
+		if h.starts != 1 || len(h.ended) != 1 || !errors.Is(h.ended[0], errIdle) {
+			t.Errorf("%d started, ended with %v", h.starts, h.ended)
+		}
+	})
+}
+
+// There is one helper for a directory.
+func TestOneHelper(t *testing.T) {
+	helping(t, recoverySignal, seg(1, 1), func(h *helped) {
+		h.sys.last = name(seg(1, 1))
+		h.must(h.start())
+		synctest.Wait()
+		if len(h.ended) != 1 || h.ended[0] != nil {
+			t.Errorf("the second one ended with %v", h.ended)
+		}
+		h.wantStaged(seg(1, 2), seg(1, 3), seg(1, 4), seg(1, 5))
+	})
+}
+
+// A helper begins with an empty directory.
+func TestHelperRemovesWhatWasLeft(t *testing.T) {
+	withHelper(t, recoverySignal, func(h *helped) {
+		h.putAll(1, 3)
+		h.stage(seg(1, 2), wal(seg(1, 2), 9_000))
+		h.stage(seg(7, 9), nil)
+		h.write(h.dir().Segment(name(seg(1, 3))+".tmp"), nil)
+		h.calls(thisServer)
+		h.must(h.fs.Remove(h.dir().Path + "/calls"))
+		for n := uint64(1); n <= 3; n++ {
+			h.wantBytes(seg(1, n), wal(seg(1, n), full))
+		}
+		if got := h.staged(); len(got) > 0 {
+			t.Errorf("%v is there", got)
+		}
+	})
+}
+
+// A helper that the server would have to reap goes away, and no other one is started
+// for that server: its calls fetch what comes next.
+func TestAdoptedHelper(t *testing.T) {
+	helping(t, recoverySignal, seg(1, 1), func(h *helped) {
+		h.parent <- thisServer.PID
+		h.all.Wait()
+		if len(h.ended) != 1 || !errors.Is(h.ended[0], errAdopted) {
+			t.Errorf("it ended with %v", h.ended)
+		}
+		h.withinCalls()
+		h.write("/data/"+pidFile, []byte("4712\n/data\n1790000001\n5432\n"))
+		h.wantBytes(seg(1, 1), wal(seg(1, 1), full))
+		if h.starts != 2 {
+			t.Error("no helper was started for another server")
+		}
+	})
+	helping(t, recoverySignal, seg(1, 1), func(h *helped) {
+		h.parent <- 1 // somebody else's
+		h.wantStaged(seg(1, 2), seg(1, 3), seg(1, 4), seg(1, 5))
+	})
+}
+
+// For the first process of a container no helper is ever started.
+func TestFirstProcess(t *testing.T) {
+	withHelper(t, recoverySignal, func(h *helped) {
+		h.write("/data/"+pidFile, []byte("1\n/data\n1790000000\n5432\n"))
+		h.putAll(1, 12)
+		h.stage(seg(1, 2), wal(seg(1, 2), 9_000)) // of nobody
+		h.withinCalls()
+		if h.starts > 0 {
+			t.Error("a helper was started")
+		}
+	})
+}
+
+// withinCalls goes through a recovery whose calls fetch for the later ones.
+func (h *helped) withinCalls() {
+	h.t.Helper()
+	h.took()
+	for n := uint64(1); n <= 12; n++ {
+		h.wantBytes(seg(1, n), wal(seg(1, n), full))
+		var want []string
+		if n%(withinCall+1) == 1 {
+			for i := n; i <= n+withinCall; i++ {
+				want = append(want, name(seg(1, i)))
+			}
+		}
+		if got := h.took(); !slices.Equal(got, want) {
+			h.t.Errorf("for segment %d %v was opened, want %v", n, got, want)
+		}
+	}
+	h.wantStaged()
+	h.wantBytes(seg(1, 6), wal(seg(1, 6), full))
+	h.wantStaged(seg(1, 7), seg(1, 8), seg(1, 9))
+	h.want("00000002.history", CodeAbsent) // the end of a recovery
+	h.wantStaged()
+}
+
+// What a call fetches besides does not hold back its answer, and is no answer.
+func TestWithinCallIsBounded(t *testing.T) {
+	for title, fault := range map[string]storagetest.Fault{"hanging": {Hang: true}, "failing": {Before: errDead}, "cut short": {Cut: &storagetest.Cut{At: 100, Err: io.EOF}}} {
+		t.Run(title, func(t *testing.T) {
+			withHelper(t, recoverySignal, func(h *helped) {
+				h.write("/data/"+pidFile, []byte("1\n/data\n1790000000\n5432\n"))
+				h.putAll(1, 12)
+				h.archiveHook = func(r storagetest.Request) storagetest.Fault {
+					if strings.Contains(r.Key, "/wal/") && !strings.Contains(r.Key, name(seg(1, 1))) {
+						return fault
+					}
+					return storagetest.Fault{}
+				}
+				if took := elapsed(func() { h.wantBytes(seg(1, 1), wal(seg(1, 1), full)) }); took > withinGrace {
+					t.Errorf("it took %v", took)
+				}
+				if got := h.list(); !slices.Equal(got, []string{"calls"}) {
+					t.Errorf("it left %v", got)
+				}
+			})
+		})
+	}
+}
+
+// A call waits for what is on its way as long as it comes, and then fetches it itself.
+func TestOnItsWay(t *testing.T) {
+	n := seg(1, 2)
+	scratch := func(h *helped) string { return h.dir().Segment(name(n)) + ".tmp" }
+	for title, c := range map[string]struct {
+		goesOn func(h *helped) // beside the call
+		within time.Duration
+		hit    bool
+	}{
+		"hanging": {func(*helped) {}, flightStall + time.Second, false},
+		"fails":   {func(h *helped) { time.Sleep(flightStall / 2); h.remove(scratch(h)) }, flightStall/2 + time.Second/10, false},
+		"arrives": {func(h *helped) {
+			time.Sleep(flightStall / 2)
+			h.write(scratch(h), wal(n, full))
+			h.must(vfs.Move(h.fs, nil, scratch(h), h.dir().Segment(name(n))))
+		}, flightStall, true},
+		"slow": {func(h *helped) {
+			for range 60 {
+				time.Sleep(flightStall * 9 / 10)
+				h.write(scratch(h), nil) // another file for who looks at it
+			}
+			h.write(scratch(h), wal(n, full))
+			h.must(vfs.Move(h.fs, nil, scratch(h), h.dir().Segment(name(n))))
+		}, time.Minute, true},
+	} {
+		t.Run(title, func(t *testing.T) {
+			withHelper(t, standbySignal, func(h *helped) {
+				h.putAll(1, 3)
+				h.o.RetryFor = 2 * time.Second
+				h.fakeHelper()
+				h.write(scratch(h), nil)
+				h.all.Go(func() { c.goesOn(h) })
+				if took := elapsed(func() { h.wantBytes(n, wal(n, full)) }); took > c.within {
+					t.Errorf("it took %v", took)
+				}
+				if hit := len(h.took()) == 0; hit != c.hit {
+					t.Errorf("the staged segment was used: %v", hit)
+				}
+				if h.exists(scratch(h)) {
+					t.Error("the next call would wait for it again")
+				}
+			})
+		})
+	}
+}
+
+// A promotion is not held up by a helper that hangs.
+func TestPromotionDoesNotWaitForAHelper(t *testing.T) {
+	withHelper(t, standbySignal, func(h *helped) {
+		h.archiveHook = hanging
+		h.fakeHelper()
+		h.write(h.dir().Segment(name(seg(1, 2)))+".tmp", nil)
+		h.all.Go(func() {
+			time.Sleep(flightStall / 4)
+			h.write("/data/"+promoteSignal, nil)
+		})
+		if took := elapsed(func() { h.want(name(seg(1, 2)), CodeAbsent) }); took > flightStall/2 {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// A store that fails makes the helper quiet, and is asked again when something is asked
+// for. No answer is another one for it.
+func TestPrefetchAndAFailingStore(t *testing.T) {
+	helping(t, recoverySignal, seg(1, 1), func(h *helped) {
+		requests := 0
+		h.archiveHook = func(storagetest.Request) storagetest.Fault {
+			requests++
+			return storagetest.Fault{Before: errDead}
+		}
+		h.tell(seg(1, 2)) // two more would be due
+		if requests != 1 {
+			t.Errorf("%d requests", requests)
+		}
+		time.Sleep(20 * time.Second)
+		if requests != 1 {
+			t.Errorf("%d requests without being asked", requests)
+		}
+		h.archiveHook = h.note
+		h.wantBytes(seg(1, 3), wal(seg(1, 3), full))
+		h.wantStaged(seg(1, 4), seg(1, 5), seg(1, 6), seg(1, 7))
+		if text := string(h.read(h.dir().Path + "/log")); strings.Count(text, "\n") != 2 {
+			t.Errorf("log: %s", text)
+		}
+	})
+}
+
+// With the archive gone at its start, the helper opens it later.
+func TestHelperOpensPlacesLater(t *testing.T) {
+	withHelper(t, recoverySignal, func(h *helped) {
+		h.putAll(1, 9)
+		var broken atomic.Bool
+		broken.Store(true)
+		h.changed = func(o *Options) {
+			open := o.Archive.Open
+			o.Archive.Open = func(ctx context.Context) (storage.Store, error) {
+				if broken.Load() {
+					return nil, errDead
+				}
+				return open(ctx)
+			}
+		}
+		h.wantBytes(seg(1, 1), wal(seg(1, 1), full))
+		h.wantStaged()
+		broken.Store(false)
+		time.Sleep(backoffMost)
+		h.wantBytes(seg(1, 2), wal(seg(1, 2), full))
+		h.wantStaged(seg(1, 3), seg(1, 4), seg(1, 5), seg(1, 6))
+	})
+}
+
+// A panic while something is fetched ends nothing.
+func TestPrefetchPanics(t *testing.T) {
+	withHelper(t, recoverySignal, func(h *helped) {
+		var panics atomic.Bool
+		h.changed = func(o *Options) {
+			o.FS = vfs.NewFault(h.fs, func(op vfs.Op) error {
+				if panics.Load() && op.Kind == vfs.OpPreallocate {
+					panic("a bug")
+				}
+				return nil
+			})
+		}
+		panics.Store(true)
+		h.putAll(1, 9)
+		h.wantBytes(seg(1, 1), wal(seg(1, 1), full))
+		h.wantStaged()
+		panics.Store(false)
+		time.Sleep(backoffMost)
+		h.tell(seg(1, 2))
+		h.wantStaged(seg(1, 3), seg(1, 4), seg(1, 5), seg(1, 6))
+		if got := h.list(); !slices.Contains(got, "log") {
+			t.Errorf("there is no log in %v", got)
+		}
+	})
+}
+
+// The helper goes the way of the server, also when that learns of another timeline.
+func TestPrefetchAlongForks(t *testing.T) {
+	withHelper(t, recoverySignal, func(h *helped) {
+		fork := at(4, 30_000)
+		two := along(line{{Timeline: 1, End: fork}}, 2)
+		h.putAll(1, 9)
+		h.putHistory(2, history(1, fork))
+		for n := uint64(4); n <= 9; n++ {
+			h.put(seg(2, n), two.wal(n))
+		}
+		h.wantBytes(seg(1, 1), wal(seg(1, 1), full))
+		h.wantStaged(seg(1, 2), seg(1, 3), seg(1, 4), seg(1, 5))
+		h.want("00000002.history", CodeDelivered)
+		h.write("/data/pg_wal/00000002.history", []byte(history(1, fork)))
+		h.wantBytes(seg(1, 2), wal(seg(1, 2), full))
+		h.wantStaged(seg(1, 3), seg(2, 4), seg(2, 5), seg(2, 6))
+		h.wantBytes(seg(1, 3), wal(seg(1, 3), full))
+		h.wantBytes(seg(2, 4), two.wal(4))
+		h.wantStaged(seg(2, 5), seg(2, 6), seg(2, 7), seg(2, 8))
+	})
+}
+
+// Of a staged segment of an ancestor the server gets what lies before the fork, and
+// nothing behind. A call that is killed in between leaves the segment as it is.
+func TestStagedIsCutAtTheFork(t *testing.T) {
+	n := seg(1, 2)
+	withHelper(t, recoverySignal, func(h *helped) {
+		h.fakeHelper()
+		h.putAll(1, 3)
+		h.stage(n, wal(n, full))
+		h.stage(seg(1, 3), wal(seg(1, 3), full))
+		h.write("/data/pg_wal/00000002.history", []byte(history(1, at(2, 30_000))))
+		whole := h.dir().Segment(name(n))
+		h.localHook = func(op vfs.Op) error {
+			if op.Mutates() && h.exists(whole) && firstDifference(h.read(whole), wal(n, full)) < full {
+				t.Error("the staged segment was changed")
+			}
+			return nil
+		}
+		h.wantBytes(n, cutAt(wal(n, full), 30_000))
+		h.want(name(seg(1, 3)), CodeAbsent)
+		if h.exists(whole) {
+			t.Error("it is still there")
+		}
+	})
+}
+
+// Recoveries of all models give the same with a helper, whatever becomes of it: it is
+// killed, hangs, or its disk fails.
+func TestPrefetchedRecoveries(t *testing.T) {
+	rounds := 4
+	if pgtest.Long() {
+		rounds = 100
+	}
+	for title, build := range models {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			m, objects := modelAndObjects(t, build)
+			for range rounds {
+				seed := rand.Uint64()
+				for _, signal := range modes {
+					inMode(t, signal, func(t *testing.T, w *world) {
+						w.fill(objects)
+						h := prefetching(w)
+						h.torment(rand.New(rand.NewPCG(seed, 0)))
+						s := newServer(w, m.truth)
+						if w.standby() {
+							s.follow()
+						} else {
+							s.recover()
+						}
+						h.end()
+						if s.code != 0 || s.strayed || s.pos != m.end {
+							t.Errorf("seed %d, %s: code %d %s, strayed %v, at %s, want %s", seed, signal, s.code, s.message, s.strayed, s.pos, m.end)
+						}
+					})
+				}
+			}
+		})
+	}
+}
+
+// torment does something to the helper now and then.
+func (h *helped) torment(r *rand.Rand) {
+	var kill func()
+	h.changed = func(o *Options) {
+		var killed atomic.Bool
+		ctx, cancel := context.WithCancel(context.Background())
+		h.ctx, h.stop = ctx, cancel
+		kill = func() {
+			killed.Store(true) // so it cannot remove anything
+			cancel()
+			h.all.Wait()
+		}
+		fails := -1
+		if r.IntN(3) == 0 {
+			fails = r.IntN(40)
+		}
+		o.FS = vfs.NewFault(h.fs, func(op vfs.Op) error {
+			if killed.Load() || fails >= 0 && op.Mutates() && op.Mutation >= fails {
+				return vfs.ErrCrashed
+			}
+			return nil
+		})
+	}
+	h.asked = func(string, int) {
+		switch r.IntN(8) {
+		case 0:
+			if kill != nil {
+				kill()
+				kill = nil
+			}
+		case 1:
+			synctest.Wait()
+		case 2:
+			time.Sleep(time.Duration(r.Int64N(int64(2 * helperIdle))))
+		}
+	}
+}
+
+// However the machine ends while segments are staged, what is there under a segment's
+// name is whole.
+func TestStagingSweep(t *testing.T) {
+	for k := 0; ; k++ {
+		crashed := false
+		inMode(t, recoverySignal, func(t *testing.T, w *world) {
+			h := prefetching(w)
+			h.putAll(1, 4)
+			crasher := vfs.NewCrasher(h.fs, k, rand.New(rand.NewPCG(uint64(k), 1)))
+			h.changed = func(o *Options) { o.FS = crasher.FS() }
+			h.sys.last = name(seg(1, 1))
+			h.must(h.start())
+			synctest.Wait()
+			h.end()
+			var disk *vfs.Mem
+			disk, crashed = crasher.Crashed()
+			if !crashed {
+				return
+			}
+			h.fs = disk
+			for _, file := range h.staged() {
+				n, err := segment.ParseName(file, testSize)
+				if err != nil || firstDifference(h.read(h.dir().Segment(file)), wal(n, full)) < full {
+					t.Errorf("operation %d: %s is not whole", k, file)
+				}
+			}
+		})
+		if !crashed {
+			if k < 10 {
+				t.Errorf("only %d operations", k)
+			}
+			return
+		}
+	}
+}
