@@ -1,0 +1,108 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/walrecv/walrecv/internal/pgtest"
+	"github.com/walrecv/walrecv/internal/s3test"
+)
+
+// maxRestore is what one restore_command may use.
+const maxRestore = 32 << 20
+
+// TestMemory soaks a receiver: segments of 64 MB, records that are larger than one, a
+// busy tail, encryption, a store that is slow and then away, again and again. The most
+// that it ever used stays within the limit, and so does that of each restore_command
+// that reads what came of it. The long form takes minutes.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	const size = 64 << 20
+	rounds := 1
+	if pgtest.Long() {
+		rounds = 20
+	}
+	s := s3test.Start(t)
+	proxy := s.Proxy(t)
+	ids, files := identityFiles(t, 1)
+	pgtest.Give(t, filepath.Dir(files[0]))
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.FewVersions(t)[0], WALSegmentSize: size, Settings: map[string]string{
+		"wal_keep_size": "1GB", "max_wal_size": "2GB", "min_wal_size": "128MB", "fsync": "off",
+	}})
+	c.Start()
+	r := watched(newReceiver(t, c, "--archive", proxy.URL("encrypted"), "--encrypt-to", ids[0].Recipient().String(), "--spool-max", "256MB"))
+	r.env = proxy.Environ()
+	r.start()
+	for range rounds {
+		proxy.SetLatency(30 * time.Millisecond)
+		c.Exec("select pg_logical_emit_message(true, 'large', pg_read_binary_file('/dev/urandom', 0, 70 << 20))")
+		for range 20 {
+			emit(c, 500)
+		}
+		proxy.SetOutage(s3test.Hang)
+		emit(c, 130<<10)
+		r.metricBecomes("oldest_unarchived_seconds", func(v float64) bool { return v > 1 })
+		proxy.SetOutage(s3test.None)
+		r.metricBecomes("oldest_unarchived_seconds", func(v float64) bool { return v < 1 })
+	}
+	r.modest()
+
+	name := func(ahead int) string {
+		return c.Query(fmt.Sprintf("select pg_walfile_name(pg_current_wal_insert_lsn() + %d)", ahead*size))
+	}
+	sealed, tail, absent := name(-1), name(0), name(1)
+	emit(c, 500)
+	r.flushed()
+	r.stop() // with the tail
+	local := newArchive(t)
+	for _, archive := range []string{local, s.URL("plain")} {
+		push := pgtest.Command(t, r.bin, "push", "--archive", archive, "pg_wal/"+sealed)
+		push.Env, push.Dir = s.Environ(), c.DataDir
+		if code := push.Start().Wait(patience); code != 0 {
+			t.Fatalf("push to %s: %d, %s", archive, code, push.Stderr())
+		}
+	}
+	key := " --decrypt-with " + files[0]
+	for _, call := range []struct {
+		args, file string
+		code       int
+	}{
+		{local, sealed, 0},
+		{s.URL("plain"), sealed, 0},
+		{s.URL("encrypted") + key, sealed, 0},
+		{s.URL("encrypted") + key, tail, 0},
+		{s.URL("encrypted") + key, absent, 1},
+	} {
+		peak, code := restorePeak(t, s.Environ(), append(strings.Fields(call.args), call.file)...)
+		t.Logf("restore --archive %s %s used up to %d MB", call.args, call.file, peak>>20)
+		if code != call.code || peak > maxRestore {
+			t.Errorf("restore --archive %s %s: exit code %d, %d bytes of memory", call.args, call.file, code, peak)
+		}
+	}
+}
+
+// restorePeak runs a restore_command for a data directory of its own, and returns the
+// most memory that it used.
+func restorePeak(t *testing.T, env []string, args ...string) (bytes, code int) {
+	t.Helper()
+	dir := newDir(t)
+	data, report := filepath.Join(dir, "data"), filepath.Join(dir, "report")
+	if err := os.MkdirAll(filepath.Join(data, "pg_wal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeAll(t, map[string]string{filepath.Join(data, "recovery.signal"): ""})
+	pgtest.Give(t, dir)
+	p := pgtest.Command(t, pgtest.BuildPackage(t, "./bench/meter"), report, pgtest.Build(t), "restore", "--retry-for", "10s", "--archive")
+	p.Args = append(append(p.Args, args...), "pg_wal/RECOVERYXLOG")
+	p.Env, p.Dir = env, data
+	code = p.Start().Wait(patience)
+	var took, cpu, kb int
+	if _, err := fmt.Sscan(string(readFile(t, report)), &took, &cpu, &kb); err != nil {
+		t.Fatalf("%v; %s", err, p.Stderr())
+	}
+	return kb << 10, code
+}
