@@ -57,7 +57,7 @@ func (c *call) name(a *attempt, t *troubles) (segment.Name, bool) {
 // order that package's documentation gives.
 func (c *call) searchSegment(a *attempt, n segment.Name, cut int64) finding {
 	var t troubles
-	if f, done := c.deliverSealed(a, n, cut, &t); done {
+	if f, done := c.deliverSealed(a, n, cut, 0, &t); done {
 		return f
 	}
 	tail := tail{call: c, name: n, cut: cut}
@@ -71,7 +71,7 @@ func (c *call) searchSegment(a *attempt, n segment.Name, cut int64) finding {
 	if t.any() {
 		return t.worst
 	}
-	if f, done := c.deliverSealed(a, n, cut, &t); done {
+	if f, done := c.deliverSealed(a, n, cut, 1-tail.slot, &t); done {
 		return f
 	}
 	held := c.held(a, n, &t)
@@ -92,13 +92,13 @@ func (c *call) searchSegment(a *attempt, n segment.Name, cut int64) finding {
 	return tail.conclude(min(cut, int64(end-n.Start(c.size))), why)
 }
 
-// deliverSealed delivers a sealed copy, if there is one. done says that there is
-// nothing more to look for.
-func (c *call) deliverSealed(a *attempt, n segment.Name, cut int64, t *troubles) (f finding, done bool) {
+// deliverSealed delivers a sealed copy, if there is one, by way of a slot that is free.
+// done says that there is nothing more to look for.
+func (c *call) deliverSealed(a *attempt, n segment.Name, cut int64, slot int, t *troubles) (f finding, done bool) {
 	var s *staged
 	found := c.sealed(a, n, t, func(st *stream) (err error) {
 		c.ahead.begin(a.base, n)
-		s, err = c.takeSealed(st, n)
+		s, err = c.takeSealed(st, n, slot)
 		return err
 	})
 	if !found {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -89,6 +90,28 @@ func move(t *testing.T, n segment.Name, object []byte, seal, archive int) int {
 		t.Error("neither the segment nor its partial was delivered")
 	}
 	return m.ops
+}
+
+// TestSealedBesideTwoPartials: a segment is sealed while the better one of two partials
+// waits for being delivered. There is room for all of them.
+func TestSealedBesideTwoPartials(t *testing.T) {
+	n := seg(1, 5)
+	for seal, reached := 1, true; reached; seal++ {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, recoverySignal).withSpool()
+			w.o.RetryFor = TryOnce
+			w.write("/spool/"+name(n)+".partial", wal(n, 300_000))
+			w.putChunk(n, 0, 200_000)
+			m := &mover{w: w, n: n, seal: seal}
+			m.install()
+			a := w.ask(name(n))
+			// It may come after the last look for it.
+			if a.Code != CodeDelivered && !strings.Contains(a.Message, "it was listed, but is not there") {
+				t.Errorf("sealed at operation %d: %d %s", seal, a.Code, a.Message)
+			}
+			reached = m.ops >= seal
+		})
+	}
 }
 
 // objectOf is a segment as it is archived.

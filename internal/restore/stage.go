@@ -23,7 +23,8 @@ const (
 
 // scratchSuffixes end the names of the files that are written beside %p. They are
 // always the same, so that what a killed call left is removed by the next one.
-// There are two, for the comparison of two partials.
+// There are two, for the comparison of two partials, and for a segment that is sealed
+// while one of them waits.
 var scratchSuffixes = [2]string{".walrecv.tmp", ".walrecv-2.tmp"}
 
 // staged is a file that is being made, beside %p or where segments are prefetched, of full length from the start:
@@ -130,9 +131,9 @@ func readChunk(body io.Reader, buf []byte) (int, error) {
 // takeSealed copies a sealed segment and checks it: its length, what the source
 // can prove at its end, the first page, and, where the source can prove nothing,
 // the headers of all pages.
-func (c *call) takeSealed(st *stream, n segment.Name) (*staged, error) {
+func (c *call) takeSealed(st *stream, n segment.Name, slot int) (*staged, error) {
 	size := int64(c.size)
-	s, err := c.stage(0, size, st.where)
+	s, err := c.stage(slot, size, st.where)
 	if err != nil {
 		return nil, &localError{err}
 	}
