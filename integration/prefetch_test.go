@@ -39,6 +39,9 @@ func TestPrefetch(t *testing.T) {
 			{"store failing", prefetchStoreFails},
 			{"directory removed", prefetchRemoved},
 			{"disk full", prefetchDiskFull},
+			{"PID 1", prefetchUnderPID1},
+			{"subreaper", prefetchUnderSubreaper},
+			{"below a subreaper", prefetchBelowSubreaper},
 		} {
 			t.Run(one.name, func(t *testing.T) { one.test(w.with(t)) })
 		}

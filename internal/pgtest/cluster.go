@@ -243,9 +243,7 @@ func (c *Cluster) cleanup() {
 	if c.owner.Failed() && c.server != nil {
 		c.owner.Logf("end of the log of the PostgreSQL %d server on port %d:\n%s", c.Major, c.Port, tail(c.Log()))
 	}
-	if !endHelpers(c.Dir) {
-		c.owner.Errorf("pgtest: what fetches WAL ahead for %s outlived SIGKILL", c.Dir)
-	}
+	endHelpers(c.Dir)
 	var err error
 	if c.port != nil {
 		err = c.port.release()

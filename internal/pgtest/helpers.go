@@ -38,10 +38,10 @@ func worksBelow(process, dir string) bool {
 
 // endHelpers ends those that would notice only in a moment that their server is gone,
 // and until then make files in what is to be removed.
-func endHelpers(dir string) bool {
+func endHelpers(dir string) {
 	pids := Helpers(dir)
 	for _, pid := range pids {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	return poll(endWithin, func() bool { return !anyRuns(pids) })
+	poll(endWithin, func() bool { return !anyRuns(pids) })
 }

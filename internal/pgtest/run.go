@@ -206,6 +206,7 @@ func (r *run) tempDir(t testing.TB, below string) string {
 		t.Fatalf("pgtest: %v", err)
 	}
 	t.Cleanup(func() {
+		endHelpers(dir)
 		if err := os.RemoveAll(dir); err != nil {
 			t.Errorf("pgtest: %v", err)
 		}
