@@ -1,0 +1,232 @@
+package prefetch
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/walrecv/walrecv/internal/pgdata"
+	"github.com/walrecv/walrecv/internal/vfs"
+)
+
+const file = "000000010000000000000002"
+
+func newDir(t *testing.T) *Dir {
+	t.Helper()
+	d := For(vfs.OS(), t.TempDir(), 4711, "/data", "/archive", "")
+	must(t, d.Make())
+	return d
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func list(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// What must not mix has directories of its own.
+func TestDirectories(t *testing.T) {
+	seen := map[string]bool{}
+	for _, whose := range [][]string{{"/a", "/b"}, {"/b", "/a"}, {"/a", "/b/"}, {"/a/b", ""}, {"", "/a/b"}, {"/a", ""}, {"/a"}} {
+		for _, system := range []uint64{1, 2} {
+			d := For(vfs.OS(), "/parent", system, whose...)
+			if filepath.Dir(d.Path) != "/parent" || seen[d.Path] {
+				t.Errorf("%d %q: %s", system, whose, d.Path)
+			}
+			seen[d.Path] = true
+		}
+	}
+}
+
+// A segment is on its way, and then there.
+func TestStage(t *testing.T) {
+	d := newDir(t)
+	must(t, os.WriteFile(d.Segment(file)+scratchSuffix, []byte("of a killed one"), 0o600))
+	for _, want := range []string{"bytes", "other bytes"} {
+		f, err := d.Begin(file)
+		must(t, err)
+		if _, flies := d.Flying()[file]; !flies {
+			t.Error("it is not on its way")
+		}
+		_, err = f.WriteAt([]byte(want), 0)
+		must(t, err)
+		must(t, d.Stage(f, file))
+		if got, err := os.ReadFile(d.Segment(file)); string(got) != want || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	f, err := d.Begin(file)
+	must(t, err)
+	d.Abandon(file) // by a call that does not wait any more
+	if d.Stage(f, file) == nil {
+		t.Error("what was taken away was staged")
+	}
+	if got, err := os.ReadFile(d.Segment(file)); string(got) != "other bytes" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	d.Drop(file)
+	if got := list(t, d.Path); len(got) > 0 {
+		t.Errorf("%v", got)
+	}
+}
+
+// Only a FIFO that somebody reads can be rung.
+func TestBell(t *testing.T) {
+	d, sys := newDir(t), OS()
+	if sys.Ring(d.Bell(), "nobody") {
+		t.Error("somebody listens at no FIFO")
+	}
+	for range 2 { // the second time over what was left
+		l, err := sys.Listen(d.Bell())
+		must(t, err)
+		for _, line := range []string{"one", "two"} {
+			if !sys.Ring(d.Bell(), line) {
+				t.Error("nobody listens")
+			}
+			if got := <-l.Lines(); got != line {
+				t.Errorf("heard %q", got)
+			}
+		}
+		if l.Lost() {
+			t.Error("it is lost")
+		}
+		// One that does not come to read keeps nobody waiting.
+		for range 64 << 10 / len("0123456789abcdef\n") * 2 {
+			if !sys.Ring(d.Bell(), "0123456789abcdef") {
+				t.Fatal("a full FIFO is none")
+			}
+		}
+		l.Close()
+		for line := range l.Lines() {
+			t.Errorf("heard %q", line)
+		}
+		if sys.Ring(d.Bell(), "nobody") {
+			t.Error("somebody listens at a FIFO that was left")
+		}
+	}
+	l, err := sys.Listen(d.Bell())
+	must(t, err)
+	defer l.Close()
+	must(t, os.RemoveAll(d.Path))
+	if !l.Lost() {
+		t.Error("a FIFO that was removed is not lost")
+	}
+	must(t, d.Make())
+	must(t, os.WriteFile(d.Bell(), nil, 0o600))
+	if !l.Lost() {
+		t.Error("another file is taken for the FIFO")
+	}
+}
+
+func TestAlive(t *testing.T) {
+	sys := OS()
+	if !sys.Alive(os.Getpid()) || !sys.Alive(1) || sys.Alive(1<<22+1) {
+		t.Error("wrong")
+	}
+}
+
+func TestFree(t *testing.T) {
+	if free, err := OS().Free(t.TempDir()); free <= 0 || err != nil {
+		t.Errorf("%d, %v", free, err)
+	}
+	if _, err := OS().Free("/nowhere"); err == nil {
+		t.Error("nowhere there is room")
+	}
+}
+
+// Calls fill the directory for one server only.
+func TestCalls(t *testing.T) {
+	d := newDir(t)
+	one, two := pgdata.Postmaster{PID: 1, Started: 1790000000}, pgdata.Postmaster{PID: 1, Started: 1790000001}
+	if d.ByCalls(one) || d.ByCalls(pgdata.Postmaster{}) {
+		t.Error("of nobody")
+	}
+	for _, server := range []pgdata.Postmaster{one, two} {
+		must(t, d.SetCalls(server))
+		if d.ByCalls(one) != (server == one) || d.ByCalls(two) != (server == two) {
+			t.Errorf("set for %v", server)
+		}
+	}
+}
+
+// At its end a helper leaves nothing, or the log alone.
+func TestEnd(t *testing.T) {
+	for _, said := range []string{"", "a line\n"} {
+		d := newDir(t)
+		l, err := OS().Listen(d.Bell())
+		must(t, err)
+		l.Close()
+		must(t, os.WriteFile(d.Segment(file), nil, 0o600))
+		log := d.Logger()
+		if said != "" {
+			_, err = log.Write([]byte(said))
+			must(t, err)
+		}
+		d.End()
+		want := []string(nil)
+		if said != "" {
+			want = []string{filepath.Base(d.Path)}
+			if got := list(t, d.Path); !slices.Equal(got, []string{logFile}) {
+				t.Errorf("%v", got)
+			}
+		}
+		if got := list(t, filepath.Dir(d.Path)); !slices.Equal(got, want) {
+			t.Errorf("%v", got)
+		}
+		must(t, d.Make())
+		d.Reset()
+		if got := list(t, d.Path); len(got) > 0 {
+			t.Errorf("%v", got)
+		}
+	}
+}
+
+// The log does not grow without end.
+func TestLogIsBounded(t *testing.T) {
+	d := newDir(t)
+	log := d.Logger()
+	line := []byte(strings.Repeat("x", 999) + "\n")
+	for range 100 {
+		n, err := log.Write(line)
+		if n != len(line) {
+			t.Fatalf("%d, %v", n, err)
+		}
+	}
+	info, err := os.Stat(filepath.Join(d.Path, logFile))
+	must(t, err)
+	if info.Size() > maxLog || info.Size() < maxLog-1000 {
+		t.Errorf("%d bytes", info.Size())
+	}
+}
+
+// Who has the lock fills the directory.
+func TestBusy(t *testing.T) {
+	d := newDir(t)
+	if d.Busy() {
+		t.Error("busy from the start")
+	}
+	lock, err := d.FS.Lock(d.Path)
+	must(t, err)
+	if !d.Busy() {
+		t.Error("not busy")
+	}
+	must(t, lock.Close())
+	for range 2 {
+		if d.Busy() {
+			t.Error("still busy")
+		}
+	}
+}
