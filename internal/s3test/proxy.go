@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"sync"
 	"testing"
 	"time"
@@ -48,6 +49,7 @@ type Proxy struct {
 	changed chan struct{} // closed when an outage ends
 	ignore  bool          // conditions
 	counts  map[string]int
+	gets    map[string]int
 	total   int
 	bytes   int64
 	fails   map[int]When
@@ -56,7 +58,7 @@ type Proxy struct {
 // Proxy starts a proxy in front of the server, until the end of the test.
 func (s *Server) Proxy(t testing.TB) *Proxy {
 	t.Helper()
-	p := &Proxy{server: s, changed: make(chan struct{}), counts: map[string]int{}, fails: map[int]When{}}
+	p := &Proxy{server: s, changed: make(chan struct{}), counts: map[string]int{}, gets: map[string]int{}, fails: map[int]When{}}
 	p.http = httptest.NewServer(p)
 	p.Endpoint = p.http.URL
 	t.Cleanup(func() {
@@ -113,6 +115,13 @@ func (p *Proxy) Counts() map[string]int {
 	return maps.Clone(p.counts)
 }
 
+// Gets is how often each object was asked for as a whole, by the last part of its key.
+func (p *Proxy) Gets() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.gets)
+}
+
 // Total is the number of all requests.
 func (p *Proxy) Total() int {
 	p.mu.Lock()
@@ -132,6 +141,7 @@ func (p *Proxy) ResetCounts() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.counts)
+	clear(p.gets)
 	clear(p.fails)
 	p.total, p.bytes = 0, 0
 }
@@ -150,7 +160,11 @@ func (p *Proxy) plan(r *http.Request) plan {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.total++
-	p.counts[operation(r)]++
+	op := operation(r)
+	p.counts[op]++
+	if op == "GetObject" && r.Header.Get("Range") == "" {
+		p.gets[path.Base(r.URL.Path)]++
+	}
 	p.bytes += max(r.ContentLength, 0)
 	when, fail := p.fails[p.total]
 	return plan{p.latency, p.outage, p.changed, p.ignore, fail, when}
