@@ -3,11 +3,13 @@ package receiver
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // purpose says what a connection is for.
@@ -118,9 +120,14 @@ func (c *ConnConfig) connectHost(ctx context.Context, h host, p purpose) (*pgcon
 			// and may be in the middle of being replaced.
 			return nil, &ConnectError{Class: ClassFatal, Host: h.String(), Line: err.Error(), Err: err}
 		}
+		var in *inbound
+		a.config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+			in = newInbound(r) // of the last address that was tried
+			return pgproto3.NewFrontend(in, w)
+		}
 		conn, err := pgconn.ConnectConfig(ctx, a.config)
 		if err == nil {
-			conn.CustomData()[hostKey] = h
+			conn.CustomData()[hostKey], conn.CustomData()[inboundKey] = h, in
 			return conn, nil
 		}
 		failure := a.explain(ctx, err)

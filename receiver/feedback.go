@@ -19,7 +19,9 @@ const pausedInterval = 250 * time.Millisecond
 
 // feedback is the half of a stream that answers. The goroutine that reads the
 // socket tells it what was written; one goroutine syncs, and one sends, so that
-// neither a slow disk holds up an answer nor a slow network a sync.
+// neither a slow disk holds up an answer nor a slow network a sync. Only where commits
+// wait for each sync, who has synced sends too: to wake somebody else takes longer
+// than most of the rest.
 //
 // Positions: received and written are the same here, since a message is written
 // before the next is read. durable moves only by the result of a sync, and flushed,
@@ -40,6 +42,8 @@ type feedback struct {
 	broken chan struct{} // closed after the first error
 	wg     sync.WaitGroup
 
+	sending sync.Mutex // held while a status is chosen and sent
+
 	mu      sync.Mutex
 	written segment.LSN
 	durable segment.LSN
@@ -49,6 +53,7 @@ type feedback struct {
 	sent    time.Time   // when a status was sent last
 	ping    bool        // we want a sign of life
 	paused  bool        // the reader does not read
+	sends   bool        // who syncs is about to send
 	err     error
 
 	asked      bool        // the server waits for a reply
@@ -60,6 +65,14 @@ type feedback struct {
 // what is flushed: a server that turns out to have removed the WAL would let that
 // revive a slot that it has invalidated, so that the loss could not be seen there.
 func startFeedback(s *stream, at segment.LSN) *feedback {
+	f := newFeedback(s, at)
+	f.wg.Add(2)
+	go f.syncLoop()
+	go f.sendLoop()
+	return f
+}
+
+func newFeedback(s *stream, at segment.LSN) *feedback {
 	f := &feedback{
 		sink: s.sink, ack: s.o.Acknowledger, send: s.sendStatus, fail: s.deadline.expire,
 		synced: s.synced, interval: s.o.StatusInterval,
@@ -77,9 +90,6 @@ func startFeedback(s *stream, at segment.LSN) *feedback {
 	} else {
 		f.ack.Begin(segment.Position{Timeline: s.timeline, LSN: at}, f.acknowledged)
 	}
-	f.wg.Add(2)
-	go f.syncLoop()
-	go f.sendLoop()
 	return f
 }
 
@@ -110,8 +120,12 @@ func (f *feedback) failed(err error) {
 // without delay.
 func (f *feedback) wrote(pos segment.LSN, now bool) {
 	f.mu.Lock()
+	known := pos == f.written
 	f.written = pos
 	f.mu.Unlock()
+	if known {
+		return
+	}
 	notify(f.dirty)
 	if now {
 		notify(f.urgent)
@@ -141,8 +155,15 @@ func (f *feedback) replyAsked() {
 
 // isDurable notes what a sync has made durable.
 func (f *feedback) isDurable(to segment.LSN) {
+	f.note(to, false)
+	notify(f.kick)
+}
+
+// note notes what a sync has made durable; sends says that the caller calls report
+// next.
+func (f *feedback) note(to segment.LSN, sends bool) {
 	f.mu.Lock()
-	f.durable = to
+	f.durable, f.sends = to, sends
 	awaited := f.lazy == 0 || f.asked
 	if f.ack == nil {
 		f.flushed = to
@@ -151,15 +172,17 @@ func (f *feedback) isDurable(to segment.LSN) {
 	if f.ack != nil {
 		f.ack.Synced(to, awaited)
 	}
-	notify(f.kick)
 }
 
 // acknowledged notes what may be acknowledged of what is durable.
 func (f *feedback) acknowledged(to segment.LSN) {
 	f.mu.Lock()
 	f.flushed = max(f.flushed, min(to, f.durable))
+	sends := f.sends
 	f.mu.Unlock()
-	notify(f.kick)
+	if !sends {
+		notify(f.kick)
+	}
 }
 
 // farewell is what the server is told at last, after both goroutines have ended and
@@ -231,15 +254,27 @@ func (f *feedback) syncLoop() {
 		if !f.linger() {
 			return
 		}
-		began := time.Now()
-		flushed, err := f.sink.Sync()
-		if err != nil {
-			f.failed(local(err))
+		if err := f.sync(); err != nil {
+			f.failed(err)
 			return
 		}
-		f.synced(flushed, time.Since(began))
-		f.isDurable(flushed)
 	}
+}
+
+// sync makes durable what was written, and says so.
+func (f *feedback) sync() error {
+	began := time.Now()
+	flushed, err := f.sink.Sync()
+	if err != nil {
+		return local(err)
+	}
+	f.synced(flushed, time.Since(began))
+	if f.lazy > 0 {
+		f.isDurable(flushed)
+		return nil
+	}
+	f.note(flushed, true)
+	return f.report()
 }
 
 // linger lets more WAL gather before a sync, and returns false to stop.
@@ -269,21 +304,30 @@ func (f *feedback) sendLoop() {
 		case <-f.stop:
 			return
 		}
-		write, flush, ping, ok := f.take(time.Now())
-		if ok {
-			if err := f.send(write, flush, ping); err != nil {
-				f.failed(err)
-				return
-			}
+		if err := f.report(); err != nil {
+			f.failed(err)
+			return
 		}
 		timer.Reset(f.wait(time.Now()))
 	}
+}
+
+// report sends a status if one is due.
+func (f *feedback) report() error {
+	f.sending.Lock()
+	defer f.sending.Unlock()
+	write, flush, ping, ok := f.take(time.Now())
+	if !ok {
+		return nil
+	}
+	return f.send(write, flush, ping)
 }
 
 // take decides whether a status is to be sent now, and marks it as sent.
 func (f *feedback) take(now time.Time) (write, flush segment.LSN, ping, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.sends = false
 	reply := f.asked && (f.flushed >= f.askedAt || now.Sub(f.askedSince) >= replyPatience)
 	every := f.every()
 	periodic := every > 0 && now.Sub(f.sent) >= every

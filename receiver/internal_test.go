@@ -90,7 +90,7 @@ func FuzzMessage(f *testing.F) {
 		v := newVerifier(nil, slog.New(slog.DiscardHandler), func() { t.Error("verified without a beginning") }, false)
 		v.start()
 		defer v.stop()
-		s := &stream{sink: sink, pos: 8, size: 1 << 20, progress: &progress{}, verifier: v, feedback: &feedback{
+		s := &stream{sink: sink, pos: 8, size: 1 << 20, in: newInbound(nil), progress: &progress{}, verifier: v, feedback: &feedback{
 			written: 8, dirty: make(chan struct{}, 1), urgent: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		}}
 		err := s.copyData(t.Context(), data)

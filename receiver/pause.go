@@ -3,8 +3,6 @@ package receiver
 import (
 	"context"
 	"errors"
-
-	"github.com/walrecv/walrecv/segment"
 )
 
 // errStopWaiting ends the handling of a message that waits for room, because the
@@ -16,12 +14,12 @@ var errStopWaiting = errors.New("stopped while waiting for room")
 // two segments, so that everything that came can be synced, sealed and archived,
 // which is what makes room. The connection stays: the server hears of us all the
 // time, holds the slot for us, and its end is noticed by what we send.
-func (s *stream) room(ctx context.Context, server segment.LSN) error {
+func (s *stream) room(ctx context.Context) error {
 	free := s.sink.Room()
 	if free == nil {
 		return nil
 	}
-	s.heard(server) // it is there, and so is its WAL
+	s.heard(s.server) // it is there, and so is its WAL
 	s.feedback.pause(true)
 	s.progress.paused(true)
 	defer s.feedback.pause(false)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"time"
 
@@ -22,10 +23,12 @@ var (
 // stream is one START_REPLICATION: the copy phase of one timeline.
 type stream struct {
 	conn     *pgconn.PgConn
+	in       *inbound // under conn
 	sink     Sink
 	o        Options
 	timeline segment.TimelineID
 	pos      segment.LSN // end of what was written
+	server   segment.LSN // how far the server was with its last WAL
 	size     segment.Size
 	deadline deadline
 	feedback *feedback
@@ -53,6 +56,8 @@ func (s *stream) run(ctx context.Context, query string) (ending, error) {
 	s.deadline.reset()
 	wake := context.AfterFunc(ctx, s.deadline.expire)
 	defer wake()
+	s.in = inboundOf(s.conn)
+	s.in.stream(s.verifier.blocks)
 	s.feedback = startFeedback(s, s.pos)
 	s.verifier.begin(s.begin, s.feedback.failed)
 	stop, err := s.copyLoop(ctx)
@@ -126,30 +131,55 @@ func (s *stream) copyLoop(ctx context.Context) (stop bool, err error) {
 			return true, nil
 		}
 		s.deadline.extend(receiveTimeout / 2)
-		msg, err := s.conn.ReceiveMessage(context.Background())
-		switch {
-		case err == nil:
+		switch ended, err := s.receive(ctx); {
+		case errors.Is(err, errStopWaiting):
+			return true, nil
+		case err != nil && timedOut(err):
+		case ended || err != nil:
+			return false, err
+		default:
 			silent = 0
-		case !pgconn.Timeout(err):
-			return false, fmt.Errorf("connection to the server lost: %w", err)
+			continue
+		}
+		switch {
 		case ctx.Err() != nil:
 			continue
 		case s.feedback.failure() != nil:
 			return false, s.feedback.failure()
-		default:
-			if silent++; silent > 1 {
-				return false, errSilence
-			}
-			s.feedback.askForLife()
-			continue
 		}
-		switch ended, err := s.message(ctx, msg); {
-		case errors.Is(err, errStopWaiting):
-			return true, nil
-		case ended || err != nil:
-			return false, err
+		if silent++; silent > 1 {
+			return false, errSilence
 		}
+		s.feedback.askForLife()
 	}
+}
+
+// receive takes one message, or a part of it; ended means that the timeline has.
+// Nothing waits for a sync before all was taken that had come already.
+func (s *stream) receive(ctx context.Context) (ended bool, err error) {
+	if !s.in.buffered() {
+		s.feedback.wrote(s.pos, false)
+	}
+	within := s.in.rest > 0
+	data, ok, err := s.in.next()
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("connection to the server lost: %w", err)
+	case within:
+		return false, s.walData(ctx, s.pos, data)
+	case ok:
+		return false, s.copyData(ctx, data)
+	}
+	msg, err := s.conn.ReceiveMessage(context.Background())
+	if err != nil {
+		return false, fmt.Errorf("connection to the server lost: %w", err)
+	}
+	return s.message(msg)
+}
+
+func timedOut(err error) bool {
+	var timeout net.Error
+	return pgconn.Timeout(err) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // mayStop says whether the receiver was stopped, or has what it was asked for.
@@ -157,12 +187,10 @@ func (s *stream) mayStop(ctx context.Context) bool {
 	return ctx.Err() != nil || s.o.EndPos != 0 && s.pos > s.o.EndPos
 }
 
-// message handles one message of the copy phase; ended means that the timeline
-// has.
-func (s *stream) message(ctx context.Context, msg pgproto3.BackendMessage) (ended bool, err error) {
+// message handles a message of the copy phase that is not CopyData; ended means
+// that the timeline has.
+func (s *stream) message(msg pgproto3.BackendMessage) (ended bool, err error) {
 	switch m := msg.(type) {
-	case *pgproto3.CopyData:
-		return false, s.copyData(ctx, m.Data)
 	case *pgproto3.CopyDone:
 		return true, nil
 	case *pgproto3.CommandComplete:
@@ -176,21 +204,16 @@ func (s *stream) message(ctx context.Context, msg pgproto3.BackendMessage) (ende
 	}
 }
 
+// copyData handles a message, or the beginning of one that is WAL.
 func (s *stream) copyData(ctx context.Context, data []byte) error {
-	if len(data) == 0 {
-		return errors.New("empty message while streaming")
-	}
 	switch data[0] {
 	case pglogrepl.XLogDataByteID:
 		m, err := pglogrepl.ParseXLogData(data[1:])
 		if err != nil {
 			return err
 		}
-		if err := s.walData(ctx, segment.LSN(m.WALStart), m.WALData, segment.LSN(m.ServerWALEnd)); err != nil {
-			return err // with a full disk there is WAL, but no streaming
-		}
-		s.heard(segment.LSN(m.ServerWALEnd))
-		return nil
+		s.server = segment.LSN(m.ServerWALEnd)
+		return s.walData(ctx, segment.LSN(m.WALStart), m.WALData)
 	case pglogrepl.PrimaryKeepaliveMessageByteID:
 		m, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
 		if err != nil {
@@ -198,6 +221,7 @@ func (s *stream) copyData(ctx context.Context, data []byte) error {
 		}
 		s.heard(segment.LSN(m.ServerWALEnd))
 		if m.ReplyRequested {
+			s.feedback.wrote(s.pos, false)
 			s.feedback.replyAsked()
 		}
 		return nil
@@ -216,15 +240,15 @@ func (s *stream) heard(server segment.LSN) {
 }
 
 // walData writes WAL that has to begin exactly where the last ended, segment by
-// segment. server is how far the server is.
-func (s *stream) walData(ctx context.Context, at segment.LSN, p []byte, server segment.LSN) error {
+// segment.
+func (s *stream) walData(ctx context.Context, at segment.LSN, p []byte) error {
 	if at != s.pos {
 		return fmt.Errorf("the server sent WAL at %s where %s follows", at, s.pos)
 	}
 	for len(p) > 0 {
 		off := s.size.Offset(s.pos)
 		if off == 0 {
-			if err := s.room(ctx, server); err != nil {
+			if err := s.room(ctx); err != nil {
 				return err
 			}
 		}
@@ -234,6 +258,7 @@ func (s *stream) walData(ctx context.Context, at segment.LSN, p []byte, server s
 		}
 		p = p[n:]
 	}
+	s.heard(s.server) // with a full disk there is WAL, but no streaming
 	return nil
 }
 
@@ -248,8 +273,10 @@ func (s *stream) write(p []byte) error {
 	}
 	s.pos = end
 	s.progress.written(end)
-	s.feedback.wrote(end, s.size.Offset(end) == 0)
-	s.verifier.feed(at, p)
+	if s.size.Offset(end) == 0 {
+		s.feedback.wrote(end, true)
+	}
+	s.verifier.feed(at, p, s.in.block)
 	return nil
 }
 

@@ -5,17 +5,21 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/walrecv/walrecv/segment"
 )
 
 const (
-	// verifyBuffers pieces of verifyPiece bytes may wait to be read as WAL. The
-	// reading is faster than most networks and disks; if it falls behind, it slows
-	// the stream down, never the answer about what came already.
-	verifyBuffers = 32
-	verifyPiece   = 128 << 10
+	// verifyQueue pieces, of 128 KiB mostly, may wait to be read as WAL. The reading
+	// is faster than most networks and disks; if it falls behind, it slows the stream
+	// down, never the answer about what came already.
+	verifyQueue = 32
+
+	// verifySmall bytes are read by who brings them, if nothing waits: that takes
+	// less time than to wake another goroutine.
+	verifySmall = 16 << 10
 
 	// maxSummaries are kept for whoever archives the segments. One that comes too
 	// late has to read the segment itself.
@@ -32,11 +36,12 @@ type verifier struct {
 	damaged func(segment.Position) // tells from where on WAL is asked for again
 	lenient bool                   // WAL that does not continue what is held is only marked
 
-	work chan verifyWork
-	free chan []byte
-	done chan struct{}
+	work   chan verifyWork
+	queued atomic.Int32 // of work, and what is being done of it
+	blocks *blocks      // of what is streamed
+	done   chan struct{}
 
-	state verifyState // of the goroutine
+	state verifyState // of the goroutine; while nothing is queued, of who feeds it
 
 	mu        sync.Mutex
 	pending   map[segment.Name]pendingRead // being read
@@ -60,6 +65,7 @@ type verifyWork struct {
 	begin *verifyBegin
 	at    segment.LSN
 	data  []byte
+	block *block // that data is in
 }
 
 // verifyBegin says what is streamed next.
@@ -73,17 +79,13 @@ type verifyBegin struct {
 var errAskAgain = errors.New("the server is asked again for WAL that came damaged")
 
 func newVerifier(k Keeper, log *slog.Logger, failed func(), lenient bool) *verifier {
-	v := &verifier{
+	return &verifier{
 		keeper: k, log: log, failed: failed, damaged: func(segment.Position) {}, lenient: lenient,
-		work: make(chan verifyWork, verifyBuffers), free: make(chan []byte, verifyBuffers), done: make(chan struct{}),
+		work: make(chan verifyWork, verifyQueue), blocks: &blocks{}, done: make(chan struct{}),
 		pending:   map[segment.Name]pendingRead{},
 		summaries: map[segment.Name]segment.Summary{},
 		state:     verifyState{skip: true},
 	}
-	for range verifyBuffers {
-		v.free <- nil // made when it is needed
-	}
-	return v
 }
 
 // start and stop frame everything else; stop waits until all was read.
@@ -101,7 +103,7 @@ func (v *verifier) begin(b verifyBegin, interrupt func(error)) {
 	v.asking = v.asking && b.at != v.again
 	late := v.asking // it was asked for after this stream had been prepared
 	v.mu.Unlock()
-	v.work <- verifyWork{begin: &b}
+	v.queue(verifyWork{begin: &b})
 	if late {
 		interrupt(errAskAgain)
 	}
@@ -114,17 +116,21 @@ func (v *verifier) ended() {
 	v.interrupt = nil
 }
 
-// feed takes bytes that were written. It copies them.
-func (v *verifier) feed(at segment.LSN, p []byte) {
-	for len(p) > 0 {
-		buf := <-v.free
-		if buf == nil {
-			buf = make([]byte, verifyPiece)
-		}
-		n := copy(buf[:cap(buf)], p)
-		v.work <- verifyWork{at: at, data: buf[:n]}
-		at, p = at+segment.LSN(n), p[n:]
+// feed takes bytes that were written, and that stay in their block until they were
+// read.
+func (v *verifier) feed(at segment.LSN, p []byte, in *block) {
+	w := verifyWork{at: at, data: p, block: in}
+	if len(p) <= verifySmall && v.queued.Load() == 0 {
+		v.guarded(w)
+		return
 	}
+	in.use()
+	v.queue(w)
+}
+
+func (v *verifier) queue(w verifyWork) {
+	v.queued.Add(1)
+	v.work <- w
 }
 
 // expect notes the segments that bytes make complete, before they are read.

@@ -28,9 +28,10 @@ func (v *verifier) loop() {
 	defer close(v.done)
 	for w := range v.work {
 		v.guarded(w)
-		if w.data != nil {
-			v.free <- w.data[:0]
+		if w.block != nil {
+			w.block.release(v.blocks)
 		}
+		v.queued.Add(-1)
 	}
 	if f := v.state.suspect; f.Reason != "" {
 		f.Reason += "; the receiver ended before the server was asked for it again"
@@ -119,9 +120,12 @@ func (v *verifier) prime(b verifyBegin) {
 	s.faults = nil
 }
 
+// primePiece is how much of a file is read at once.
+const primePiece = 128 << 10
+
 func (v *verifier) readFile(name segment.Name, file io.ReadCloser) error {
 	defer file.Close()
-	buf := make([]byte, verifyPiece)
+	buf := make([]byte, primePiece)
 	at, end := name.Start(v.state.begin.cluster.Size), name.End(v.state.begin.cluster.Size)
 	for at < end {
 		n, err := file.Read(buf)
