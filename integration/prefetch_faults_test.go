@@ -29,7 +29,7 @@ func prefetchKilled(w *aheadWorld) {
 			url = w.slow(time.Duration(rng.IntN(30)) * time.Millisecond)
 		}
 		n := w.restored(pgtest.RecoverySignal, url, "")
-		after, all, wait := rng.IntN(len(w.names)), rng.IntN(3) == 0, time.Duration(rng.IntN(20))*time.Millisecond
+		after, all, wait := 1+rng.IntN(len(w.names)-1), rng.IntN(3) == 0, time.Duration(rng.IntN(20))*time.Millisecond
 		n.launch()
 		n.asked(w.names[after])
 		timer := time.NewTimer(wait)
@@ -102,16 +102,16 @@ func prefetchStoreFails(w *aheadWorld) {
 	for _, outage := range outages {
 		proxy := w.store.Proxy(w.t)
 		n := w.restored(pgtest.RecoverySignal, proxy.URL(aheadPrefix), "")
-		asked := w.names[8]
+		asked := w.names[5]
 		release := n.hold(asked)
 		n.launch()
 		n.asked(asked)
 		n.helper()
-		pgtest.Eventually(w.t, patience, func() bool { return len(staged(w.t, n.staging())) >= 7 }, "not much is fetched ahead")
+		n.areStaged(w.names[6:13])
 		proxy.SetOutage(outage)
 		release()
-		n.answered(w.names[8+4])
-		n.asked(w.names[8+8])
+		n.answered(w.names[12])
+		n.asked(w.names[13])
 		proxy.SetOutage(s3test.None)
 		n.recovers()
 		n.Stop(pgtest.Fast)
@@ -131,7 +131,7 @@ func prefetchStoreFails(w *aheadWorld) {
 func prefetchRemoved(w *aheadWorld) {
 	n := w.restored(pgtest.RecoverySignal, w.slow(10*time.Millisecond), "")
 	for i, what := range []string{n.staging() + "/*/*", n.staging() + "/*", n.staging()} {
-		asked := w.names[6+8*i]
+		asked := w.names[4+5*i]
 		release := n.hold(asked)
 		if i == 0 {
 			n.launch()
@@ -161,20 +161,20 @@ func prefetchDiskFull(w *aheadWorld) {
 	}
 	dir := newDir(w.t)
 	n := w.restored(pgtest.RecoverySignal, w.slow(10*time.Millisecond), "--prefetch-dir "+dir)
-	full, empty := w.names[6], w.names[16]
+	full, empty := w.names[4], w.names[13]
 	there := n.calls + ".df"
 	n.before(full, "ls "+dir+"/* >"+there+"; head -c 30M /dev/zero >"+dir+"/ballast; df "+dir+" >>"+there)
 	n.before(empty, "rm "+dir+"/ballast")
 	n.launch(toolPath(w.t, "unshare"), "-Ucm", "--keep-caps", "sh", "-c",
 		"set -e\nmount -t tmpfs -o size=20m,mode=0700 none "+dir+"\n"+`exec "$@"`, "sh")
 	n.recovers()
-	if was := string(readFile(w.t, there)); !strings.Contains(was, w.names[7]) || !strings.Contains(was, "100%") {
+	if was := string(readFile(w.t, there)); !strings.Contains(was, w.names[5]) || !strings.Contains(was, "100%") {
 		w.t.Errorf("this is not a disk that gets full: %s", was)
 	}
 }
 
-// prefetchCannotStart: the program is gone when it is to be started once more.
-func prefetchCannotStart(w *aheadWorld) {
+// prefetchProgramGone: the program is gone when it is to be started once more.
+func prefetchProgramGone(w *aheadWorld) {
 	n := w.restored(pgtest.RecoverySignal, "", "")
 	copied := filepath.Join(newDir(w.t), "walrecv")
 	command := `cp ` + w.wal.bin + ` ` + copied + `; exec 9<` + copied + `; rm ` + copied + `; /proc/self/fd/9 restore --archive ` + w.wal.dir + ` %f %p`

@@ -61,7 +61,11 @@ func prefetchFork(t *testing.T, major int) {
 	cut := readFile(t, w.p.WALFile(fork))
 	clear(cut[segment.Size(w.p.SegmentSize).Offset(forkOf(t, child, 2)):])
 
-	for timeline, branch := range map[string]string{"latest": "child", "1": "abandoned"} {
+	branches := map[string]string{"latest": "child"}
+	if pgtest.Long() {
+		branches["1"] = "abandoned"
+	}
+	for timeline, branch := range branches {
 		t.Run(timeline, func(t *testing.T) {
 			w := w.with(t)
 			w.rows = rows[branch]
@@ -105,12 +109,12 @@ func prefetchFork(t *testing.T, major int) {
 func prefetchFollows(t *testing.T, major int) {
 	h := newHistory(t, major)
 	away, here := h.follower(), h.follower()
-	h.lives("1", 12)
+	h.lives("1", 8)
 	one := h.p.Standby(t, quick)
 	away.Start()
 	follows(away, marks(h.p))
 	away.Stop(pgtest.Fast)
-	h.lives("2", 12)
+	h.lives("2", 8)
 	follows(one, marks(h.p))
 	here.Start()
 	follows(here, marks(h.p))
@@ -121,7 +125,7 @@ func prefetchFollows(t *testing.T, major int) {
 	h.from(one)
 	h.archived("00000002.history")
 	h.p = one
-	h.lives("3", 12)
+	h.lives("3", 8)
 	for _, s := range []*pgtest.Cluster{here, away} {
 		if !s.Running() {
 			s.Start()

@@ -322,6 +322,15 @@ func staged(t testing.TB, dir string) (names []string) {
 	return names
 }
 
+// areStaged waits until segments are there that have not been asked for.
+func (n *ahead) areStaged(names []string) {
+	n.t.Helper()
+	pgtest.Eventually(n.t, patience, func() bool {
+		there := staged(n.t, n.staging())
+		return !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(there, name) })
+	}, "%v are not fetched ahead", names)
+}
+
 // leavesNothing checks that soon after the end of the server nothing is left of what
 // fetched ahead.
 func (n *ahead) leavesNothing() {
