@@ -17,11 +17,17 @@ const replyPatience = 10 * time.Second
 // hears enough of us, and we soon notice one that is not there any more.
 const pausedInterval = 250 * time.Millisecond
 
+// littleWAL is how much WAL is synced by who reads the socket, at most: more is worth
+// reading on meanwhile.
+const littleWAL = 64 << 10
+
 // feedback is the half of a stream that answers. The goroutine that reads the
 // socket tells it what was written; one goroutine syncs, and one sends, so that
-// neither a slow disk holds up an answer nor a slow network a sync. Only where commits
-// wait for each sync, who has synced sends too: to wake somebody else takes longer
-// than most of the rest.
+// neither a slow disk holds up an answer nor a slow network a sync.
+//
+// Where commits wait for each sync, waking another goroutine costs more than most of
+// the rest. There who reads the socket syncs what is little, and who has synced sends
+// what is due at once. As long as nothing is read, status messages are more frequent.
 //
 // Positions: received and written are the same here, since a message is written
 // before the next is read. durable moves only by the result of a sync, and flushed,
@@ -42,6 +48,7 @@ type feedback struct {
 	broken chan struct{} // closed after the first error
 	wg     sync.WaitGroup
 
+	syncing sync.Mutex // held while a sync is done and told
 	sending sync.Mutex // held while a status is chosen and sent
 
 	mu      sync.Mutex
@@ -52,7 +59,7 @@ type feedback struct {
 	alive   bool        // the server streams; no flush position is sent before
 	sent    time.Time   // when a status was sent last
 	ping    bool        // we want a sign of life
-	paused  bool        // the reader does not read
+	paused  bool        // the reader does not read: there is no room, or it syncs
 	sends   bool        // who syncs is about to send
 	err     error
 
@@ -130,6 +137,26 @@ func (f *feedback) wrote(pos segment.LSN, now bool) {
 	if now {
 		notify(f.urgent)
 	}
+}
+
+// wroteAll says that everything before pos was written, and that nothing more has come.
+func (f *feedback) wroteAll(pos segment.LSN) error {
+	f.mu.Lock()
+	here := f.lazy == 0 && pos > f.durable && pos-f.durable <= littleWAL && f.syncing.TryLock()
+	if here {
+		f.written, f.paused = pos, true
+	}
+	f.mu.Unlock()
+	if !here {
+		f.wrote(pos, false)
+		return nil
+	}
+	defer f.syncing.Unlock()
+	err := f.sync()
+	f.mu.Lock()
+	f.paused = false
+	f.mu.Unlock()
+	return err
 }
 
 // replyAsked answers the server as soon as everything written so far is synced.
@@ -254,11 +281,24 @@ func (f *feedback) syncLoop() {
 		if !f.linger() {
 			return
 		}
-		if err := f.sync(); err != nil {
+		if err := f.syncRest(); err != nil {
 			f.failed(err)
 			return
 		}
 	}
+}
+
+// syncRest syncs unless the reader has.
+func (f *feedback) syncRest() error {
+	f.syncing.Lock()
+	defer f.syncing.Unlock()
+	f.mu.Lock()
+	done := f.durable >= f.written
+	f.mu.Unlock()
+	if done {
+		return nil
+	}
+	return f.sync()
 }
 
 // sync makes durable what was written, and says so.
@@ -351,8 +391,11 @@ func (f *feedback) wait(now time.Time) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	wait := time.Duration(math.MaxInt64)
+	if f.lazy == 0 {
+		wait = pausedInterval // the reader does not say when it syncs
+	}
 	if every := f.every(); every > 0 {
-		wait = f.sent.Add(every).Sub(now)
+		wait = min(wait, f.sent.Add(every).Sub(now))
 	}
 	if f.asked {
 		wait = min(wait, f.askedSince.Add(replyPatience).Sub(now))

@@ -131,8 +131,7 @@ func TestNoAllocationPerMessage(t *testing.T) {
 			if ended, err := s.receive(t.Context()); ended || err != nil {
 				t.Fatal(ended, err)
 			}
-			s.feedback.wrote(s.pos, false)
-			if err := s.feedback.sync(); err != nil {
+			if err := s.feedback.wroteAll(s.pos); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -19,7 +19,7 @@ import (
 )
 
 // Sink takes the WAL of one connection. Room, Append and Switch are called by one
-// goroutine, Sync by another beside Append, never beside Switch or Close.
+// goroutine, Sync by it or by another beside Append, never beside Switch or Close.
 type Sink interface {
 	// Room returns nil if WAL may be appended that begins a segment. Else nothing
 	// is appended, and nothing read from the server, until the channel that it

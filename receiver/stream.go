@@ -155,10 +155,12 @@ func (s *stream) copyLoop(ctx context.Context) (stop bool, err error) {
 }
 
 // receive takes one message, or a part of it; ended means that the timeline has.
-// Nothing waits for a sync before all was taken that had come already.
+// What was written is synced once all was taken that had come already.
 func (s *stream) receive(ctx context.Context) (ended bool, err error) {
 	if !s.in.buffered() {
-		s.feedback.wrote(s.pos, false)
+		if err := s.feedback.wroteAll(s.pos); err != nil {
+			return false, err
+		}
 	}
 	within := s.in.rest > 0
 	data, ok, err := s.in.next()
