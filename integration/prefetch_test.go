@@ -306,5 +306,6 @@ func prefetchIdle(w *aheadWorld) {
 			w.t.Fatalf("helpers at the end of the archive: %v", pids)
 		}
 	}
+	n.Promote()
 	n.isRight(w.rows)
 }
