@@ -3,12 +3,15 @@ package restore
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"runtime/debug"
+	"time"
 
 	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/internal/prefetch"
+	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -69,6 +72,7 @@ func (f *fetcher) fetch(ctx context.Context, n segment.Name) (there bool, err er
 		if err := s.file.Preallocate(int64(f.cluster.Size)); err != nil {
 			return &localError{err}
 		}
+		st.body = &showing{ReadCloser: st.body, file: s.file, last: int64(f.cluster.Size) - 1, shown: time.Now()}
 		return s.sealed(st, n, f.cluster)
 	})
 	if !there {
@@ -80,4 +84,24 @@ func (f *fetcher) fetch(ctx context.Context, n segment.Name) (there bool, err er
 		return false, &localError{err}
 	}
 	return true, nil
+}
+
+// showing makes what is read show in a file: one that is written to in large pieces, or
+// not at all where there are zeros, looks as if nothing came.
+type showing struct {
+	io.ReadCloser
+	file  vfs.File
+	last  int64 // the offset of its last byte, which is written last
+	shown time.Time
+}
+
+func (b *showing) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 && time.Since(b.shown) >= lifeSign {
+		b.shown = time.Now()
+		if _, err := b.file.WriteAt(zeros[:1], b.last); err != nil {
+			return 0, &localError{err}
+		}
+	}
+	return n, err
 }

@@ -211,6 +211,9 @@ func (h *helper) ask(ctx context.Context, line string) bool {
 	if err != nil || n == h.asked {
 		return false
 	}
+	if n.Number < h.asked.Number && n != h.again {
+		h.empty() // of what was staged since, some was taken
+	}
 	h.before, h.asked = h.asked, n
 	h.again, h.failed, h.endSure = segment.Name{}, false, false
 	h.look()
@@ -331,6 +334,13 @@ func (h *helper) turn() {
 	}
 	for _, f := range h.flying {
 		f.stop()
+	}
+}
+
+// empty removes all that is staged.
+func (h *helper) empty() {
+	for _, n := range h.staged {
+		h.drop(n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -47,7 +48,10 @@ func TestPrefetchMovesOn(t *testing.T) {
 		h.wantStaged(seg(1, 3), seg(1, 4), seg(1, 5), seg(1, 6), seg(1, 7))
 		h.tell(seg(1, 9))
 		h.wantStaged(seg(1, 10), seg(1, 11), seg(1, 12))
-		h.tell(seg(1, 2)) // a server that was started again begins anew
+		h.wantBytes(seg(1, 10), wal(seg(1, 10), full))
+		h.tell(seg(1, 8)) // a server that has ended in a crash begins anew
+		h.wantStaged(seg(1, 9), seg(1, 10), seg(1, 11), seg(1, 12))
+		h.tell(seg(1, 2))
 		h.wantStaged(seg(1, 3), seg(1, 4), seg(1, 5), seg(1, 6))
 	})
 }
@@ -289,7 +293,7 @@ func TestOnItsWay(t *testing.T) {
 		within time.Duration
 		hit    bool
 	}{
-		"hanging": {func(*helped) {}, flightStall + time.Second, false},
+		"hanging": {func(*helped) {}, flightStall + time.Second/10, false},
 		"fails":   {func(h *helped) { time.Sleep(flightStall / 2); h.remove(scratch(h)) }, flightStall/2 + time.Second/10, false},
 		"arrives": {func(h *helped) {
 			time.Sleep(flightStall / 2)
@@ -303,12 +307,12 @@ func TestOnItsWay(t *testing.T) {
 			}
 			h.write(scratch(h), wal(n, full))
 			h.must(vfs.Move(h.fs, nil, scratch(h), h.dir().Segment(name(n))))
-		}, time.Minute, true},
+		}, 2 * time.Minute, true},
 	} {
 		t.Run(title, func(t *testing.T) {
 			withHelper(t, standbySignal, func(h *helped) {
 				h.putAll(1, 3)
-				h.o.RetryFor = 2 * time.Second
+				h.o.RetryFor = 2 * flightStall
 				h.fakeHelper()
 				h.write(scratch(h), nil)
 				h.all.Go(func() { c.goesOn(h) })
@@ -324,6 +328,40 @@ func TestOnItsWay(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What comes slowly shows, so that no call takes it for something that hangs.
+func TestSlowlyOnItsWay(t *testing.T) {
+	inMode(t, recoverySignal, func(t *testing.T, w *world) {
+		n := seg(1, 2)
+		last := time.Now()
+		fsys := vfs.NewFault(w.fs, func(op vfs.Op) error {
+			if op.Kind == vfs.OpWriteAt && time.Since(last) > flightStall/2 {
+				t.Errorf("nothing was to be seen for %v", time.Since(last))
+			}
+			last = time.Now()
+			return nil
+		})
+		file, err := fsys.Create("/scratch/segment", 0o600)
+		w.must(err)
+		w.must(file.Preallocate(full))
+		s := &staged{fsys: fsys, file: file}
+		body := io.NopCloser(slowReader{bytes.NewReader(wal(n, full))})
+		if _, err := s.fill(&showing{ReadCloser: body, file: file, last: full - 1, shown: time.Now()}, full); err != io.EOF {
+			t.Error(err)
+		}
+		if at := firstDifference(w.read("/scratch/segment"), wal(n, full)); at < full {
+			t.Errorf("the bytes differ at %d", at)
+		}
+	})
+}
+
+// slowReader reads in small pieces that take their time.
+type slowReader struct{ io.Reader }
+
+func (r slowReader) Read(p []byte) (int, error) {
+	time.Sleep(flightStall / 3)
+	return r.Reader.Read(p[:min(len(p), 10_000)])
 }
 
 // A promotion is not held up by a helper that hangs.

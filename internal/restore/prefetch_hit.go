@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -17,7 +18,10 @@ import (
 const (
 	// flightStall is how long a call waits for a segment that is on its way to it while
 	// nothing of it comes. Then it fetches the segment itself.
-	flightStall = time.Second
+	flightStall = 2 * time.Second
+
+	// lifeSign is how often what comes shows, if it does not by itself.
+	lifeSign = flightStall / 8
 
 	// flightLook is how often it looks.
 	flightLook = 2 * time.Millisecond
@@ -139,7 +143,7 @@ func (p *ahead) deliver(a *attempt) (f finding, done bool) {
 	if !p.helped && !p.dir.ByCalls(p.call.dir.Postmaster()) {
 		return finding{}, false
 	}
-	for w := (flight{ahead: p, file: file}); ; {
+	for w := (flight{ahead: p, file: file, stall: stallOf(a)}); ; {
 		staged, err := p.call.o.FS.OpenWrite(p.dir.Segment(file))
 		if err == nil {
 			return p.hand(a, staged)
@@ -178,7 +182,9 @@ func (p *ahead) hand(a *attempt, staged vfs.File) (f finding, done bool) {
 	}
 	cut := int64(min(limit, n.End(size)) - n.Start(size))
 	if err := p.pass(staged, cut); err != nil {
-		c.log.Warn("a prefetched segment cannot be used", "error", err)
+		if !errors.Is(err, fs.ErrNotExist) { // the helper has ended, and taken it along
+			c.log.Warn("a prefetched segment cannot be used", "error", err)
+		}
 		return finding{}, false
 	}
 	c.passed(n, cut)
@@ -218,7 +224,18 @@ type flight struct {
 	file  string
 	seen  map[string]vfs.FileID // what was on its way when something came last
 	since time.Time
+	stall time.Duration
 	moved bool // something came since the watch began
+}
+
+// stallOf is how long nothing needs to come within a look, so that there is time left to
+// fetch the segment.
+func stallOf(a *attempt) time.Duration {
+	deadline, waits := a.ctx.Deadline()
+	if !waits {
+		return lifeSign
+	}
+	return min(flightStall, time.Until(deadline)/2)
 }
 
 // goesOn waits a moment, and tells whether to look for the segment again. Once something
@@ -237,7 +254,7 @@ func (w *flight) goesOn(a *attempt) bool {
 	case !was || id != before:
 		w.moved = w.moved || was
 		w.seen, w.since = now, time.Now()
-	case time.Since(w.since) >= flightStall:
+	case time.Since(w.since) >= w.stall:
 		w.giveUp(now)
 		return false
 	}

@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/internal/prefetch"
+	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage/storagetest"
 )
@@ -382,4 +384,34 @@ func (h *helped) calls(server pgdata.Postmaster) {
 	h.t.Helper()
 	h.must(h.dir().Make())
 	h.must(h.dir().SetCalls(server))
+}
+
+// On another file system a segment is copied, and a helper that takes it away in
+// between makes no difference.
+func TestStagedElsewhere(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		withHelper(t, recoverySignal, func(h *helped) {
+			n := seg(1, 2)
+			h.putAll(1, 3)
+			h.fakeHelper()
+			h.stage(n, wal(n, full))
+			h.localHook = func(op vfs.Op) error {
+				if op.Kind != vfs.OpRename || op.Name != h.dir().Segment(name(n)) {
+					return nil
+				}
+				if gone {
+					h.remove(op.Name)
+					return fs.ErrNotExist
+				}
+				return syscall.EXDEV
+			}
+			h.wantBytes(n, wal(n, full))
+			if opened := len(h.took()) > 0; opened != gone {
+				t.Errorf("gone %v, opened in the archive %v", gone, opened)
+			}
+			if h.exists(h.dir().Segment(name(n))) || h.log.Len() > 0 {
+				t.Errorf("it is still there, or was spoken of: %s", h.log)
+			}
+		})
+	}
 }
