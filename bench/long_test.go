@@ -57,7 +57,7 @@ func quiet(b *testing.B, c *pgtest.Cluster, proxy *s3test.Proxy) {
 	c.Exec("select pg_logical_emit_message(true, 'bench', 'the last')")
 	said := c.Query(position)
 	pgtest.Eventually(b, patience, func() bool { return c.Query(position) != said }, "the server says nothing more")
-	c.WaitFor("select flush_lsn = pg_current_wal_lsn() from pg_stat_replication where application_name = 'bench'", "t", patience)
+	c.WaitFor("select sent_lsn = pg_current_wal_lsn() from pg_stat_replication where application_name = 'bench'", "t", patience)
 	since, requests := time.Now(), proxy.Total()
 	pgtest.Eventually(b, patience, func() bool {
 		if n := proxy.Total(); n != requests {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,10 +18,15 @@ import (
 // BenchmarkCatchUp receives 1 GiB that does not compress, durably.
 func BenchmarkCatchUp(b *testing.B) {
 	c := source(b, nil)
-	w := record(b, c, func() { c.Exec(fmt.Sprintf(incompressible, 1024)) })
+	backup := filepath.Join(pgtest.TempDir(b), "backup")
+	w := record(b, c, func() {
+		c.BaseBackup(b, backup)
+		c.Exec(fmt.Sprintf(incompressible, 1024))
+	})
 	r := newRow("catch-up, 1 GiB that does not compress", "pg_receivewal")
 	r.add("pg_receivewal", func() sample { return w.receive(pgtest.Client(b, "pg_receivewal")) })
 	r.add("pg_receivewal --no-sync", func() sample { return w.receive(pgtest.Client(b, "pg_receivewal"), "--no-sync") })
+	r.add("standby", func() sample { return w.follow(backup) })
 	r.add("walrecv", func() sample { return w.receive(pgtest.Build(b), "receive") })
 	r.measure(b)
 	cpu := r.cpu("walrecv").Seconds() / r.cpu("pg_receivewal").Seconds()
@@ -48,6 +54,23 @@ func (w *stretch) receiveInto(dir string, env []string, bin string, args ...stri
 	s := p.sample()
 	w.Exec(fmt.Sprintf("select pg_drop_replication_slot('%s')", slot))
 	return s
+}
+
+// follow lets a standby receive the stretch. It replays it, too.
+func (w *stretch) follow(backup string) sample {
+	w.b.Helper()
+	s := prepare(w.b, w.Cluster, backup, pgtest.StandbySignal, nil)
+	defer s.remove()
+	syscall.Sync() // its copy of the base backup
+	p := meter(w.b, s.program(), s.args...)
+	began := time.Now()
+	p.Start()
+	w.WaitFor(fmt.Sprintf("select flush_lsn > '%s' from pg_stat_replication where application_name = 'bench'", w.end), "t", patience)
+	took := time.Since(began)
+	p.Signal(syscall.SIGQUIT)
+	got := p.sample()
+	got.took, got.rss = took, 0 // with the memory that its processes share
+	return got
 }
 
 // same ends the benchmark unless the last segment, where it is kept as it is, is the

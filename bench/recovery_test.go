@@ -99,6 +99,7 @@ func (w *history) recoveries(b *testing.B, work, fsync string) *row {
 		r.add(inS3(latency), fromS3(latency))
 	}
 	r.add(inS3(30*time.Millisecond)+", no prefetch", fromS3(30*time.Millisecond, "--prefetch", "0"))
+	w.addPeers(b, r, fsync)
 	r.measure(b)
 	return r
 }
