@@ -154,3 +154,31 @@ func TestInboundLeavesToPgconn(t *testing.T) {
 		}
 	}
 }
+
+// FuzzInbound: no bytes of a server make it panic, wait for more than there is room
+// for, or give what did not come.
+func FuzzInbound(f *testing.F) {
+	f.Add([]byte("d\x00\x00\x00\x05kS\x00\x00\x00\x04d\x00\x00\x00\x09"), false)
+	f.Add(message('d', make([]byte, connectLen)), true)
+	f.Fuzz(func(t *testing.T, data []byte, streams bool) {
+		in := newInbound(bytes.NewReader(data))
+		if streams {
+			in.stream(&blocks{})
+		}
+		frontend := pgproto3.NewFrontend(in, nil)
+		frontend.SetMaxBodyLen(1 << 20)
+		got := 0
+		for {
+			body, ok, err := in.next()
+			if err == nil && !ok {
+				_, err = frontend.Receive()
+			}
+			if got += len(body); err != nil {
+				break
+			}
+		}
+		if got > len(data) {
+			t.Errorf("%d bytes of %d", got, len(data))
+		}
+	})
+}
