@@ -102,11 +102,7 @@ func prefetchStoreFails(w *aheadWorld) {
 	for _, outage := range outages {
 		proxy := w.store.Proxy(w.t)
 		n := w.restored(pgtest.RecoverySignal, proxy.URL(aheadPrefix), "")
-		asked := w.names[5]
-		release := n.hold(asked)
-		n.launch()
-		n.asked(asked)
-		n.helper()
+		release := n.helped(w.names[5])
 		n.areStaged(w.names[6:13])
 		proxy.SetOutage(outage)
 		release()

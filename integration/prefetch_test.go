@@ -64,9 +64,7 @@ func (w *aheadWorld) slow(latency time.Duration) string {
 func prefetchRecovery(w *aheadWorld) {
 	n := w.restored(pgtest.RecoverySignal, w.slow(20*time.Millisecond), "")
 	asked, ahead := w.names[5], w.names[6:13]
-	release := n.hold(asked)
-	n.launch()
-	n.asked(asked)
+	release := n.helped(asked)
 	n.isDetached(n.helper())
 	n.areStaged(ahead)
 	release()

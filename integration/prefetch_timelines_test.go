@@ -89,10 +89,7 @@ func prefetchFork(t *testing.T, major int) {
 			}
 			for _, url := range urls {
 				n := w.restored(pgtest.RecoverySignal, url, "", "recovery_target_timeline", timeline)
-				release := n.hold(w.names[8]) // until both branches could be there
-				n.launch()
-				n.asked(w.names[8])
-				n.helper()
+				release := n.helped(w.names[8]) // until both branches could be there
 				pgtest.Eventually(t, patience, func() bool { return len(staged(t, n.staging())) >= 5 }, "not much is fetched ahead")
 				release()
 				n.recovers()

@@ -158,6 +158,21 @@ func (n *ahead) hold(name string) (release func()) {
 	}
 }
 
+// helped starts the server and makes the call for a file wait, with a helper that has
+// heard of all calls before that one but the first.
+func (n *ahead) helped(asked string) (release func()) {
+	n.t.Helper()
+	second := n.w.names[2] // the backup begins behind the first
+	early := n.hold(second)
+	release = n.hold(asked)
+	n.launch()
+	n.asked(second)
+	pgtest.Eventually(n.t, patience, func() bool { return len(staged(n.t, n.staging())) > 0 }, "nothing is fetched ahead")
+	early()
+	n.asked(asked)
+	return release
+}
+
 // before makes the call for a file run a script first.
 func (n *ahead) before(name, script string) { writeFile(n.t, n.calls+"."+name+".do", []byte(script)) }
 
