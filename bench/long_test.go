@@ -37,7 +37,7 @@ func BenchmarkIdle(b *testing.B) {
 		}
 		return sample{took: watched, cpu: after - before, rss: rss, requests: requests}
 	}
-	r := newRow("idle primary, 20 s", "pg_receivewal")
+	r := newRow("idle primary, 20 s", "") // all take as long
 	r.add("pg_receivewal", func() sample { return idle(pgtest.Client(b, "pg_receivewal")) })
 	const walrecv = "walrecv, S3"
 	r.add(walrecv, func() sample {

@@ -181,7 +181,7 @@ func (r *row) lines() (lines [][]string) {
 		}
 		line := []string{
 			work, c.name, number(r.median(c.name)) + unit, number(all[0].value()), number(all[len(all)-1].value()), faster,
-			seconds(r.cpu(c.name)), mebibytes(r.peak(c.name)),
+			r.processor(c.name), mebibytes(r.peak(c.name)),
 			operations(all), mebibytes(medianOf(all, func(s sample) int64 { return s.bytes })),
 		}
 		lines = append(lines, append(line, r.verdict(c.name)...))
@@ -210,11 +210,12 @@ func number(v float64) string {
 	return fmt.Sprintf("%.4f", v)
 }
 
-func seconds(d time.Duration) string {
-	if d == 0 {
+// processor is the CPU column: empty where nothing was measured.
+func (r *row) processor(name string) string {
+	if r.cpu(name) == 0 && r.peak(name) == 0 {
 		return ""
 	}
-	return number(d.Seconds())
+	return number(r.cpu(name).Seconds())
 }
 
 func mebibytes(n int64) string {
