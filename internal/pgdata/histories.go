@@ -27,19 +27,19 @@ func (d *Dir) Histories(t segment.TimelineID) (Histories, error) {
 // that is not there has none.
 func ReadHistories(fsys vfs.FS, dir string, t segment.TimelineID) (Histories, error) {
 	all := Histories{Broken: map[segment.TimelineID]error{}}
-	entries, err := fsys.ReadDir(dir)
+	names, err := vfs.Names(fsys, dir) // there can be thousands
 	if errors.Is(err, fs.ErrNotExist) {
 		return all, nil
 	}
 	if err != nil {
 		return all, fmt.Errorf("look for histories: %w", err)
 	}
-	for _, e := range entries {
-		timeline, err := segment.ParseHistoryName(e.Name)
+	for _, name := range names {
+		timeline, err := segment.ParseHistoryName(name)
 		if err != nil || timeline <= t {
 			continue
 		}
-		data, err := vfs.ReadFile(fsys, filepath.Join(dir, e.Name))
+		data, err := vfs.ReadFile(fsys, filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile, which the server does with none that it needs
 		}

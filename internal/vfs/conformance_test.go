@@ -262,6 +262,11 @@ func testDirectories(t *testing.T, fsys FS, root string) {
 	check(t, fsys.SyncDir(dir))
 
 	file, none := filepath.Join(dir, "a"), filepath.Join(dir, "none")
+	if names := must(Names(fsys, dir))(t); !slices.Equal(names, []string{"a", "b"}) {
+		t.Errorf("names %q", names)
+	}
+	_, noNames := Names(fsys, none)
+	wantErr(t, noNames, fs.ErrNotExist)
 	_, notDir := fsys.ReadDir(file)
 	_, missing := fsys.ReadDir(none)
 	wantErr(t, notDir, syscall.ENOTDIR)

@@ -106,6 +106,18 @@ func (osFS) ReadDir(name string) ([]DirEntry, error) {
 	return entries, err
 }
 
+// names implements [Names].
+func (osFS) names(name string) ([]string, error) {
+	d, err := openDir(name)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}
+
 // entryAt looks at one name in an open directory.
 func entryAt(fd int, name string) (DirEntry, error) {
 	var st unix.Stat_t

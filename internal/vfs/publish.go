@@ -218,6 +218,25 @@ func ReadFile(fsys FS, name string) ([]byte, error) {
 	return data, nil
 }
 
+// namer is an FS that can do [Names] faster.
+type namer interface {
+	names(dir string) ([]string, error)
+}
+
+// Names lists the names in a directory, in order, for who needs nothing but these:
+// ReadDir looks at every file.
+func Names(fsys FS, dir string) ([]string, error) {
+	if f, ok := fsys.(namer); ok {
+		return f.names(dir)
+	}
+	entries, err := fsys.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name)
+	}
+	return names, err
+}
+
 // Exists tells whether a file of that name is there. That its name survives a
 // crash is not said: see [FS.SyncDir]. A directory is an error.
 func Exists(fsys FS, name string) (bool, error) {
