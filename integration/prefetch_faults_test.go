@@ -123,6 +123,20 @@ func prefetchStoreFails(w *aheadWorld) {
 	n.recovers()
 }
 
+// prefetchObjectHangs: of one object nothing comes. What is asked for before it is
+// delivered, whoever fetches ahead, and what is behind it when something comes again.
+func prefetchObjectHangs(w *aheadWorld) {
+	for _, under := range [][]string{nil, {subreaper(w.t), toolPath(w.t, "env")}} {
+		n := w.restored(pgtest.RecoverySignal, "", "")
+		release := w.wal.hang(filepath.Join(w.cluster, "wal", w.names[8][:8], w.names[8]+".zst"))
+		n.launch(under...)
+		n.answered(w.names[7])
+		n.asked(w.names[8])
+		release()
+		n.recovers()
+	}
+}
+
 // prefetchRemoved: somebody removes all that was fetched ahead.
 func prefetchRemoved(w *aheadWorld) {
 	n := w.restored(pgtest.RecoverySignal, w.slow(10*time.Millisecond), "")

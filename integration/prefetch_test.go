@@ -39,6 +39,7 @@ func TestPrefetch(t *testing.T) {
 			{"helper ended", prefetchEnded, false},
 			{"program gone", prefetchProgramGone, true},
 			{"store failing", prefetchStoreFails, false},
+			{"object hanging", prefetchObjectHangs, true},
 			{"directory removed", prefetchRemoved, false},
 			{"disk full", prefetchDiskFull, false},
 			{"PID 1", prefetchUnderPID1, false},

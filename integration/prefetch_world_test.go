@@ -29,6 +29,7 @@ type aheadWorld struct {
 	t       *testing.T
 	p       *pgtest.Cluster
 	wal     *wal
+	cluster string // what is of the cluster in the directory
 	store   *s3test.Server
 	backup  string
 	names   []string                     // the archived segments, in order
@@ -44,6 +45,7 @@ func newAheadWorld(t *testing.T, major, segments int) *aheadWorld {
 	t.Helper()
 	w := &aheadWorld{t: t, p: newPrimary(t, major), store: s3test.Start(t), content: map[string]map[string]string{}}
 	w.wal = newWAL(t, w.p)
+	w.cluster = filepath.Dir(w.wal.identity())
 	first := walFile(w.p)
 	w.backup = w.p.BaseBackup(t, "").Dir
 	for len(w.names) < segments {
@@ -72,7 +74,7 @@ func (w *aheadWorld) inS3() *archive.Archive {
 	w.wal.must(err)
 	store, err := s3.New(w.t.Context(), location.S3, s3.Options{Environ: w.store.Environ()})
 	w.wal.must(err)
-	id, err := strconv.ParseUint(filepath.Base(filepath.Dir(w.wal.identity())), 10, 64)
+	id, err := strconv.ParseUint(filepath.Base(w.cluster), 10, 64)
 	w.wal.must(err)
 	a, err := archive.Init(w.t.Context(), store,
 		archive.Identity{SystemID: id, SegmentSize: segment.Size(w.p.SegmentSize), Major: w.p.Major}, archive.Keys{})
