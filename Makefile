@@ -77,7 +77,8 @@ cross: ## build release binaries for all platforms: build/walrecv-OS-ARCH
 # ROWS: which rows of the table, a regular expression; ROUNDS: how many runs of each.
 ROWS   ?= .
 ROUNDS ?= 3
-bench: need-test ## measure walrecv beside what people use today: make bench ROWS=recovery ROUNDS=3
+bench: ## measure walrecv beside what people use today: make bench ROWS=recovery ROUNDS=3
+	@$(NEED) pg15 versitygw
 	$(GO) test -run '^$$' -bench '(?i)$(ROWS)' -benchtime $(ROUNDS)x -timeout 2h -v ./bench
 
 fuzz: ## run every fuzz target for FUZZTIME (60s)
