@@ -18,8 +18,9 @@ const (
 	verifyQueue = 32
 
 	// verifySmall bytes are read by who brings them, if nothing waits: that takes
-	// less time than to wake another goroutine.
-	verifySmall = 16 << 10
+	// less time than to wake another goroutine, also where they are the smallest
+	// records there are. More would keep a commit waiting that follows.
+	verifySmall = 2 << 10
 
 	// maxSummaries are kept for whoever archives the segments. One that comes too
 	// late has to read the segment itself.
