@@ -178,9 +178,18 @@ func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (cont
 	}()
 	size := int64(u.archive.id.SegmentSize)
 	prepare := func(try context.Context) (err error) {
-		if p == nil {
-			p, err = u.archive.prepare(try, u.scratch, i.bases[0], open)
+		if p != nil {
+			return nil
 		}
+		// More of them at a time would not be made sooner, and whoever receives
+		// would have to wait for its turn behind all of them.
+		select {
+		case u.making <- struct{}{}:
+			defer func() { <-u.making }()
+		case <-try.Done():
+			return try.Err()
+		}
+		p, err = u.archive.prepare(try, u.scratch, i.bases[0], open)
 		return err
 	}
 	if turn != nil && tryOnce(ctx, size, prepare) == nil { // else the error comes again below

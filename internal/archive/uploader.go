@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,7 @@ type Uploader struct {
 	tail      *Tail
 	onUpload  func(kind string, took time.Duration, err error)
 	wake      chan struct{}
+	making    chan struct{} // holds a token for every object that is being made
 	outage    outage
 
 	indexer *indexer
@@ -95,6 +97,7 @@ func NewUploader(a *Archive, spool Spool, o UploaderOptions, log *slog.Logger) *
 		tail:      o.Tail,
 		onUpload:  o.OnUpload,
 		wake:      make(chan struct{}, 1),
+		making:    make(chan struct{}, runtime.GOMAXPROCS(0)),
 		outage:    outage{log: log},
 		indexer:   newIndexer(a, o.OnUpload, log),
 		waiting:   waiting{since: map[itemID]time.Time{}},
