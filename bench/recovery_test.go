@@ -107,7 +107,7 @@ func (w *history) recoveries(b *testing.B, work, fsync string) *row {
 // restoreCommand is the documented one.
 func restoreCommand(b *testing.B, archive string, options ...string) string {
 	b.Helper()
-	return fmt.Sprintf("%s restore --archive '%s' %s %%f %%p; r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r",
+	return fmt.Sprintf("answer() { r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r; }; trap answer EXIT; %s restore --archive '%s' %s %%f %%p",
 		pgtest.Build(b), archive, strings.Join(options, " "))
 }
 

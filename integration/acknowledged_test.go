@@ -17,7 +17,7 @@ import (
 
 // restoreCommand is what the documentation tells users to configure.
 func restoreCommand(bin, args string) string {
-	return bin + ` restore ` + args + ` %f %p; r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r`
+	return `answer() { r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r; }; trap answer EXIT; ` + bin + ` restore ` + args + ` %f %p`
 }
 
 // clients commit rows one by one and remember those whose COMMIT was answered.

@@ -22,8 +22,8 @@ func withStore(t testing.TB, env []string, args ...string) (code int, stdout, st
 
 // s3Command is a restore_command with the keys of a store.
 func s3Command(bin string, s *s3test.Server, url, more string) string {
-	return strings.Join(s.Environ(), " ") + " " + bin + fmt.Sprintf(` restore --archive "%s" %s %%f %%p`, url, more) +
-		`; r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r`
+	return `answer() { r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r; }; trap answer EXIT; ` +
+		strings.Join(s.Environ(), " ") + " " + bin + fmt.Sprintf(` restore --archive "%s" %s %%f %%p`, url, more)
 }
 
 // What a receiver archives in S3 is enough for a recovery, with the receiver and

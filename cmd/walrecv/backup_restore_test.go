@@ -91,7 +91,8 @@ func TestRestoreCommandOfABackup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const guard = ` %f "%p"; r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r`
+	const guard = "answer() { r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r; }; trap answer EXIT; "
+	const operands = ` %f "%p"`
 	location := func(url string) storage.Location {
 		l, err := storage.ParseURL(url)
 		if err != nil {
@@ -122,7 +123,7 @@ func TestRestoreCommandOfABackup(t *testing.T) {
 		},
 	} {
 		got, err := newTestApp(c.environ, io.Discard, io.Discard).restoreCommand(c.config, 7)
-		if want := self + " restore " + c.want + guard; err != nil || got != want {
+		if want := guard + self + " restore " + c.want + operands; err != nil || got != want {
 			t.Errorf("%v\n got %s\nwant %s", err, got, want)
 		}
 	}

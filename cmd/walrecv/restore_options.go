@@ -48,7 +48,7 @@ reported as absent, so 1 is the answer only where absence is proven:
 
 In postgresql.conf, with a guard for what a program cannot answer for itself:
 
-  restore_command = 'walrecv restore --config FILE %f %p; r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r'`,
+  restore_command = 'answer() { r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r; }; trap answer EXIT; walrecv restore --config FILE %f %p'`,
 		Example:               "  walrecv restore --archive /srv/wal %f %p",
 		DisableFlagsInUseLine: true,
 		Args:                  arguments("%f", "%p"),

@@ -104,7 +104,7 @@ func (r *receiver) stop() error {
 
 // restoreCommand is PostgreSQL's restore_command, as walrecv documents it.
 func (r *receiver) restoreCommand() string {
-	return fmt.Sprintf("%s restore --archive %s --spool %s %%f %%p; r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r",
+	return fmt.Sprintf("answer() { r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r; }; trap answer EXIT; %s restore --archive %s --spool %s %%f %%p",
 		r.program, r.archive(), r.spool())
 }
 

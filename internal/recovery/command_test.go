@@ -6,11 +6,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
 func TestCommand(t *testing.T) {
-	const guard = ` %f "%p"; r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r`
+	const guard = "answer() { r=$?; [ $r -le 1 ] || [ $r -ge 126 ] || r=200; exit $r; }; trap answer EXIT; "
+	const operands = ` %f "%p"`
 	tests := []struct {
 		binary string
 		args   []string
@@ -22,7 +24,7 @@ func TestCommand(t *testing.T) {
 		{"walrecv", []string{"", "it's"}, `walrecv restore '' 'it'\''s'`},
 	}
 	for _, tt := range tests {
-		if got := Command(tt.binary, tt.args); got != tt.want+guard {
+		if got := Command(tt.binary, tt.args); got != guard+tt.want+operands {
 			t.Errorf("Command(%q, %q) = %q", tt.binary, tt.args, got)
 		}
 	}
@@ -60,6 +62,25 @@ func TestCommandGuards(t *testing.T) {
 	if _, got := call(t, Command("/nowhere/walrecv", nil), "F", "P"); got != 127 {
 		t.Errorf("without the program: %d", got)
 	}
+	if code := withoutProcesses(t, Command("/bin/true", nil)); code < 126 {
+		t.Errorf("a shell that cannot fork: %d", code)
+	}
+}
+
+// withoutProcesses runs a command in a shell that may have no child. Root may have as
+// many as there is room for, so another user runs it then.
+func withoutProcesses(t *testing.T, command string) (code int) {
+	t.Helper()
+	run := exec.Command("prlimit", "--nproc=1", "sh", "-c", command)
+	if os.Geteuid() == 0 {
+		const nobody = 65534
+		run.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	out, err := run.CombinedOutput()
+	if run.ProcessState == nil || !strings.Contains(strings.ToLower(string(out)), "fork") {
+		t.Fatalf("it was to fail: %v, %s", err, out)
+	}
+	return run.ProcessState.ExitCode()
 }
 
 func FuzzCommand(f *testing.F) {
