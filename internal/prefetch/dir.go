@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 
@@ -65,38 +66,73 @@ func (d *Dir) Segment(file string) string { return d.file(file) }
 
 func (d *Dir) file(base string) string { return filepath.Join(d.Path, base) }
 
-// Begin makes the file that a segment is fetched into. That it is there says that the
-// segment is on its way. What a call that was killed has begun is removed.
-func (d *Dir) Begin(file string) (vfs.File, error) {
-	d.Abandon(file)
-	return d.FS.Create(d.file(file+scratchSuffix), 0o600)
+// Scratch is a file that a segment is fetched into.
+type Scratch struct {
+	vfs.File
+	dir  *Dir
+	name string
+	file string // that it will be
 }
 
-// Stage gives a file that was begun the name of its segment, and closes it. Its bytes
-// are synced before: so it is whole under this name also after a crash, and PostgreSQL,
-// which syncs every segment that it is given, need not wait for the disk.
-func (d *Dir) Stage(f vfs.File, file string) error {
-	err := vfs.Move(d.FS, f, d.file(file+scratchSuffix), d.file(file))
-	return errors.Join(err, f.Close())
+// Begin makes a file for a segment. That it is there says that the segment is on its
+// way. Its name is nobody else's: a helper that has lost its directory may still fetch
+// while the next one does in a new directory of that name, and neither may stage what
+// the other one has not yet written.
+func (d *Dir) Begin(file string) (*Scratch, error) {
+	name := d.file(fmt.Sprintf("%s.%016x%s", file, rand.Uint64(), scratchSuffix))
+	f, err := d.FS.Create(name, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &Scratch{File: f, dir: d, name: name, file: file}, nil
 }
 
-// Abandon takes back what was begun, after its file was closed.
-func (d *Dir) Abandon(file string) { _ = d.FS.Remove(d.file(file + scratchSuffix)) }
+// Stage gives the file the name of its segment, and closes it. Its bytes are synced
+// before: so it is whole under this name also after a crash, and PostgreSQL, which syncs
+// every segment that it is given, need not wait for the disk.
+func (s *Scratch) Stage() error {
+	err := errors.Join(vfs.Move(s.dir.FS, s.File, s.name, s.dir.file(s.file)), s.Close())
+	if err != nil {
+		_ = s.dir.FS.Remove(s.name)
+	}
+	return err
+}
+
+// Abandon closes and removes the file.
+func (s *Scratch) Abandon() {
+	s.Close()
+	_ = s.dir.FS.Remove(s.name)
+}
 
 // Drop removes a staged segment. What cannot be removed is in nobody's way.
 func (d *Dir) Drop(file string) { _ = d.FS.Remove(d.file(file)) }
 
-// Flying lists the segments that are on their way. A file whose ID has changed has got
-// on.
-func (d *Dir) Flying() map[string]vfs.FileID {
-	flying := map[string]vfs.FileID{}
+// Flight is a segment on its way. One that is another than before has got on.
+type Flight struct {
+	scratch string
+	id      vfs.FileID
+}
+
+// Flying lists the segments that are on their way.
+func (d *Dir) Flying() map[string]Flight {
+	flying := map[string]Flight{}
 	entries, _ := d.FS.ReadDir(d.Path) // without it there is nothing to wait for
 	for _, e := range entries {
-		if file, is := strings.CutSuffix(e.Name, scratchSuffix); is {
-			flying[file] = e.ID
+		if file, rest, _ := strings.Cut(e.Name, "."); strings.HasSuffix(rest, scratchSuffix) {
+			flying[file] = Flight{e.Name, e.ID}
 		}
 	}
 	return flying
+}
+
+// GiveUp takes away a segment that is on its way.
+func (d *Dir) GiveUp(f Flight) { _ = d.FS.Remove(d.file(f.scratch)) }
+
+// Clear removes what is on its way.
+func (d *Dir) Clear() {
+	for _, f := range d.Flying() {
+		d.GiveUp(f)
+	}
 }
 
 // Sweep removes the segments, staged or on their way.

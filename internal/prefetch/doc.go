@@ -9,7 +9,7 @@
 //
 //   - segments under their own names, whole and synced, each to be taken by the call
 //     that asks for it;
-//   - what is being fetched, under names that end in ".tmp";
+//   - what is being fetched, under names that end in ".tmp", which no two processes share;
 //   - "asked", a FIFO in which the calls say what they were asked for;
 //   - "calls", where no helper may run: for which server the calls fill the
 //     directory themselves;
@@ -24,5 +24,7 @@
 //
 // The FIFO is how a call finds out that there is a helper: a FIFO that nobody reads
 // cannot be opened for writing. A process number that is written down somewhere could
-// be somebody else's by now. The lock of the directory keeps helpers from being two.
+// be somebody else's by now. The lock of the directory keeps helpers from being two. If
+// the directory is removed, its helper has lost it, and leaves alone what comes after it
+// under that name.
 package prefetch

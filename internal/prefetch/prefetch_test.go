@@ -54,32 +54,68 @@ func TestDirectories(t *testing.T) {
 // A segment is on its way, and then there.
 func TestStage(t *testing.T) {
 	d := newDir(t)
-	must(t, os.WriteFile(d.Segment(file)+scratchSuffix, []byte("of a killed one"), 0o600))
-	for _, want := range []string{"bytes", "other bytes"} {
-		f, err := d.Begin(file)
+	begin := func(content string) *Scratch {
+		t.Helper()
+		s, err := d.Begin(file)
 		must(t, err)
 		if _, flies := d.Flying()[file]; !flies {
 			t.Error("it is not on its way")
 		}
-		_, err = f.WriteAt([]byte(want), 0)
+		_, err = s.WriteAt([]byte(content), 0)
 		must(t, err)
-		must(t, d.Stage(f, file))
-		if got, err := os.ReadFile(d.Segment(file)); string(got) != want || err != nil {
-			t.Errorf("%q, %v", got, err)
+		return s
+	}
+	want := func(content string, files ...string) {
+		t.Helper()
+		if got := list(t, d.Path); !slices.Equal(got, files) {
+			t.Errorf("%v is there", got)
+		}
+		if got, _ := os.ReadFile(d.Segment(file)); string(got) != content {
+			t.Errorf("%q", got)
 		}
 	}
-	f, err := d.Begin(file)
-	must(t, err)
-	d.Abandon(file) // by a call that does not wait any more
-	if d.Stage(f, file) == nil {
+	for _, content := range []string{"bytes", "other bytes"} {
+		must(t, begin(content).Stage())
+		want(content, file)
+	}
+	begin("of no use").Abandon()
+	want("other bytes", file)
+	lost := begin("of no use")
+	d.GiveUp(d.Flying()[file])
+	if lost.Stage() == nil {
 		t.Error("what was taken away was staged")
 	}
-	if got, err := os.ReadFile(d.Segment(file)); string(got) != "other bytes" || err != nil {
-		t.Errorf("%q, %v", got, err)
-	}
+	want("other bytes", file)
 	d.Drop(file)
-	if got := list(t, d.Path); len(got) > 0 {
-		t.Errorf("%v", got)
+	begin("of a killed one").Close()
+	begin("of another one").Close()
+	d.Clear()
+	d.Clear()
+	want("")
+}
+
+// Two helpers, of which one has lost its directory, stage nothing of each other's.
+func TestScratchIsNobodyElses(t *testing.T) {
+	d := newDir(t)
+	one, err := d.Begin(file)
+	must(t, err)
+	must(t, os.RemoveAll(d.Path))
+	must(t, d.Make())
+	two, err := d.Begin(file)
+	must(t, err)
+	_, err = two.WriteAt([]byte("half wr"), 0)
+	must(t, err)
+	if one.Stage() == nil {
+		t.Error("what is gone was staged")
+	}
+	if got := list(t, d.Path); slices.Contains(got, file) || len(got) != 1 {
+		t.Errorf("%v is there", got)
+	}
+	_, err = two.WriteAt([]byte("itten"), 7)
+	must(t, err)
+	must(t, two.Stage())
+	if got, err := os.ReadFile(d.Segment(file)); string(got) != "half written" || err != nil {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

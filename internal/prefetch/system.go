@@ -31,7 +31,7 @@ type Listener interface {
 	// Lines come as they are said. The channel is closed by Close.
 	Lines() <-chan string
 
-	// Lost tells whether nobody can find the FIFO any more.
+	// Lost tells whether nobody can find the FIFO any more, also after Close.
 	Lost() bool
 
 	Close()
@@ -79,13 +79,19 @@ func (system) Listen(bell string) (Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{file: f, lines: make(chan string), closed: make(chan struct{})}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	l := &listener{file: f, info: info, lines: make(chan string), closed: make(chan struct{})}
 	l.done.Go(l.read)
 	return l, nil
 }
 
 type listener struct {
 	file   *os.File
+	info   os.FileInfo
 	lines  chan string
 	closed chan struct{}
 	done   sync.WaitGroup
@@ -106,9 +112,8 @@ func (l *listener) read() {
 func (l *listener) Lines() <-chan string { return l.lines }
 
 func (l *listener) Lost() bool {
-	ours, err1 := l.file.Stat()
-	there, err2 := os.Lstat(l.file.Name())
-	return err1 != nil || err2 != nil || !os.SameFile(ours, there)
+	there, err := os.Lstat(l.file.Name())
+	return err != nil || !os.SameFile(l.info, there)
 }
 
 func (l *listener) Close() {

@@ -47,13 +47,9 @@ func (f *fetcher) first(ctx context.Context, names []segment.Name) (name segment
 // the segment finds it on its way.
 func (f *fetcher) fetch(ctx context.Context, n segment.Name) (there bool, err error) {
 	file := n.Format(f.cluster.Size)
-	s := &staged{fsys: f.o.FS}
-	if s.file, err = f.staging.Begin(file); err != nil {
+	scratch, err := f.staging.Begin(file)
+	if err != nil {
 		return false, err
-	}
-	end := func() {
-		s.file.Close()
-		f.staging.Abandon(file)
 	}
 	// A call of its own, for what it remembers; the places are only read.
 	c := &call{o: f.o, dir: f.data, places: f.places, system: f.cluster.SystemID, size: f.cluster.Size, log: slog.New(slog.DiscardHandler)}
@@ -63,24 +59,26 @@ func (f *fetcher) fetch(ctx context.Context, n segment.Name) (there bool, err er
 	there = c.sealed(a, n, &t, func(st *stream) error {
 		if used {
 			// What one place has sent is not to be mixed with what another one sends.
-			end()
-			if s.file, err = f.staging.Begin(file); err != nil {
+			another, err := f.staging.Begin(file)
+			if err != nil {
 				return &localError{err}
 			}
+			scratch.Abandon()
+			scratch = another
 		}
-		used, s.where = true, st.where
-		if err := s.file.Preallocate(int64(f.cluster.Size)); err != nil {
+		used = true
+		if err := scratch.Preallocate(int64(f.cluster.Size)); err != nil {
 			return &localError{err}
 		}
-		st.body = &showing{ReadCloser: st.body, file: s.file, last: int64(f.cluster.Size) - 1, shown: time.Now()}
+		st.body = &showing{ReadCloser: st.body, file: scratch, last: int64(f.cluster.Size) - 1, shown: time.Now()}
+		s := &staged{fsys: f.o.FS, file: scratch, where: st.where}
 		return s.sealed(st, n, f.cluster)
 	})
 	if !there {
-		end()
+		scratch.Abandon()
 		return false, t.worst.err
 	}
-	if err := f.staging.Stage(s.file, file); err != nil {
-		f.staging.Abandon(file)
+	if err := scratch.Stage(); err != nil {
 		return false, &localError{err}
 	}
 	return true, nil

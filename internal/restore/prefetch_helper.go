@@ -155,6 +155,9 @@ func (h *helper) run(ctx context.Context, parent <-chan int) error {
 	for range h.flying {
 		<-h.results
 	}
+	if bell.Lost() {
+		return errLost // whatever is there is another helper's
+	}
 	h.dir.End()
 	if errors.Is(err, errAdopted) {
 		return errors.Join(err, h.dir.Make(), h.dir.SetCalls(h.server))
@@ -176,6 +179,10 @@ func (h *helper) listen(ctx context.Context, bell prefetch.Listener, parent <-ch
 				idle.Reset(helperIdle)
 			}
 		case f := <-h.results:
+			if bell.Lost() {
+				delete(h.flying, f.number)
+				return errLost
+			}
 			h.arrived(ctx, f)
 		case <-look.C:
 			if bell.Lost() {

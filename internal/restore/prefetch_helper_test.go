@@ -136,7 +136,7 @@ func TestHelperEnds(t *testing.T) {
 			h.write("/data/"+pidFile, []byte("4711\n/data\n1790000000\n5432\n/tmp\n*\n 1 2\nstopping\n"))
 		}, helperLook, errServer},
 		"told":           {func(h *helped) { h.stop() }, 0, context.Canceled},
-		"directory gone": {func(h *helped) { h.sys.set(func() { h.sys.bells[h.dir().Bell()].lost = true }) }, helperLook, errLost},
+		"directory gone": {func(h *helped) { h.lose() }, helperLook, errLost},
 	} {
 		t.Run(title, func(t *testing.T) {
 			helping(t, recoverySignal, seg(1, 1), func(h *helped) {
@@ -154,6 +154,58 @@ func TestHelperEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// lose removes the directory.
+func (h *helped) lose() {
+	h.t.Helper()
+	for _, file := range h.list() {
+		h.remove(h.dir().Segment(file))
+	}
+	h.must(h.fs.Remove(h.dir().Path))
+	h.sys.set(func() {
+		b := h.sys.bells[h.dir().Bell()]
+		b.lost = true
+		delete(h.sys.bells, b.name)
+	})
+}
+
+// A helper that has lost its directory leaves that of the next one alone.
+func TestHelperHasLostItsDirectory(t *testing.T) {
+	withHelper(t, recoverySignal, func(h *helped) {
+		h.putAll(1, 9)
+		helpers := 0
+		h.changed = func(o *Options) {
+			helpers++
+			first := helpers == 1
+			o.FS = vfs.NewFault(h.fs, func(op vfs.Op) error {
+				switch {
+				case first && op.Kind == vfs.OpSync:
+					time.Sleep(helperLook / 2) // a busy disk
+				case !first && op.Kind == vfs.OpWriteAt && op.Offset > 0:
+					time.Sleep(helperLook) // a slow network
+				}
+				return nil
+			})
+		}
+		h.wantBytes(seg(1, 1), wal(seg(1, 1), full))
+		synctest.Wait()
+		h.lose()
+		h.wantBytes(seg(1, 2), wal(seg(1, 2), full)) // starts another helper
+		for len(h.ended) == 0 {
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+		}
+		if h.starts != 2 || !errors.Is(h.ended[0], errLost) || len(h.staged()) > 0 {
+			t.Errorf("%d were started, %v has ended, and %v is there", h.starts, h.ended, h.staged())
+		}
+		for n := uint64(3); n <= 6; n++ {
+			h.wantBytes(seg(1, n), wal(seg(1, n), full))
+		}
+		if h.starts != 2 {
+			t.Errorf("%d were started", h.starts)
+		}
+	})
 }
 
 // What the server asks for again and again keeps no helper.
@@ -190,7 +242,7 @@ func TestHelperRemovesWhatWasLeft(t *testing.T) {
 		h.putAll(1, 3)
 		h.stage(seg(1, 2), wal(seg(1, 2), 9_000))
 		h.stage(seg(7, 9), nil)
-		h.write(h.dir().Segment(name(seg(1, 3))+".tmp"), nil)
+		h.write(h.dir().Segment(name(seg(1, 3))+".0.tmp"), nil)
 		h.calls(thisServer)
 		h.must(h.fs.Remove(h.dir().Path + "/calls"))
 		for n := uint64(1); n <= 3; n++ {
@@ -287,7 +339,7 @@ func TestWithinCallIsBounded(t *testing.T) {
 // A call waits for what is on its way as long as it comes, and then fetches it itself.
 func TestOnItsWay(t *testing.T) {
 	n := seg(1, 2)
-	scratch := func(h *helped) string { return h.dir().Segment(name(n)) + ".tmp" }
+	scratch := func(h *helped) string { return h.dir().Segment(name(n)) + ".0.tmp" }
 	for title, c := range map[string]struct {
 		goesOn func(h *helped) // beside the call
 		within time.Duration
@@ -369,7 +421,7 @@ func TestPromotionDoesNotWaitForAHelper(t *testing.T) {
 	withHelper(t, standbySignal, func(h *helped) {
 		h.archiveHook = hanging
 		h.fakeHelper()
-		h.write(h.dir().Segment(name(seg(1, 2)))+".tmp", nil)
+		h.write(h.dir().Segment(name(seg(1, 2)))+".0.tmp", nil)
 		h.all.Go(func() {
 			time.Sleep(flightStall / 4)
 			h.write("/data/"+promoteSignal, nil)

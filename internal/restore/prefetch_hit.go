@@ -110,6 +110,7 @@ func (p *ahead) beginAs(ctx context.Context, n segment.Name, server pgdata.Postm
 			return err
 		}
 	}
+	p.dir.Clear() // of calls that were killed
 	if !p.call.dir.Promoting() {
 		p.beside = p.fetchBeside(ctx, n)
 	}
@@ -222,7 +223,7 @@ func (p *ahead) pass(staged vfs.File, cut int64) error {
 type flight struct {
 	ahead *ahead
 	file  string
-	seen  map[string]vfs.FileID // what was on its way when something came last
+	seen  map[string]prefetch.Flight // what was on its way when something came last
 	since time.Time
 	stall time.Duration
 	moved bool // something came since the watch began
@@ -243,7 +244,7 @@ func stallOf(a *attempt) time.Duration {
 // own.
 func (w *flight) goesOn(a *attempt) bool {
 	now := w.ahead.dir.Flying()
-	id, flying := now[w.file]
+	f, flying := now[w.file]
 	before, was := w.seen[w.file]
 	switch {
 	case !flying:
@@ -251,7 +252,7 @@ func (w *flight) goesOn(a *attempt) bool {
 		first := w.seen == nil
 		w.seen = now
 		return first || was
-	case !was || id != before:
+	case !was || f != before:
 		w.moved = w.moved || was
 		w.seen, w.since = now, time.Now()
 	case time.Since(w.since) >= w.stall:
@@ -266,10 +267,10 @@ func (w *flight) goesOn(a *attempt) bool {
 }
 
 // giveUp takes away what does not come, so that no call waits for it any more.
-func (w *flight) giveUp(now map[string]vfs.FileID) {
-	for file, id := range now {
-		if id == w.seen[file] {
-			w.ahead.dir.Abandon(file)
+func (w *flight) giveUp(now map[string]prefetch.Flight) {
+	for file, f := range now {
+		if f == w.seen[file] {
+			w.ahead.dir.GiveUp(f)
 		}
 	}
 }
