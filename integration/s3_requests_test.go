@@ -73,4 +73,9 @@ func TestS3Requests(t *testing.T) {
 	if restored < segments || gets > restored+3 {
 		t.Errorf("%d GETs of segments for %d that were restored", gets, restored)
 	}
+	// The others: for the identity, once and again for each of the calls that find
+	// nothing, and for what they find to be absent in each of its forms.
+	if others := p.Counts()["GetObject"] - gets; others > 32 {
+		t.Errorf("%d other GETs: %v", others, p.Gets())
+	}
 }

@@ -19,7 +19,8 @@ const (
 	// helperIdle is how long a helper stays of which nothing new is asked.
 	helperIdle = 30 * time.Second
 
-	// helperLook is how often it looks whether its server is still there.
+	// helperLook is how often it looks whether its server is still there, and at most
+	// whether there is something where nothing was.
 	helperLook = time.Second
 
 	// maxAheadBytes bounds what is staged, however large the segments are.
@@ -93,8 +94,8 @@ type helper struct {
 	flying  map[uint64]*fetching    // on their way
 	results chan fetched
 
-	end     uint64 // the lowest number of which nothing was there; 0: none is known
-	endSure bool   // that was since the last segment was asked for
+	end      uint64    // the lowest number of which nothing was there; 0: none is known
+	endAsked time.Time // when the places were asked for that
 }
 
 // fetching is a fetch.
@@ -222,14 +223,15 @@ func (h *helper) ask(ctx context.Context, line string) bool {
 		h.empty() // of what was staged since, some was taken
 	}
 	h.before, h.asked = h.asked, n
-	h.again, h.failed, h.endSure = segment.Name{}, false, false
+	h.again, h.failed = segment.Name{}, false
 	h.look()
 	h.forget()
 	if h.end == n.Number {
 		h.ended(ctx)
 	}
-	if h.end != 0 && h.end <= n.Number {
-		h.end = n.Number + 1 // it came meanwhile, or in chunks: look for one more only
+	if h.end != 0 && h.end < n.Number {
+		// It came meanwhile, or in chunks: look for one more only.
+		h.end, h.endAsked = n.Number+1, time.Time{}
 	}
 	h.fetch(ctx)
 	return true
@@ -362,7 +364,7 @@ func (h *helper) fetch(ctx context.Context) {
 		return
 	}
 	for number := h.asked.Number + 1; number <= h.last(); number++ {
-		if h.end != 0 && (number > h.end || number == h.end && h.endSure) {
+		if h.end != 0 && (number > h.end || number == h.end && time.Since(h.endAsked) < helperLook) {
 			return
 		}
 		_, here := h.staged[number]
@@ -421,7 +423,7 @@ func (h *helper) arrived(ctx context.Context, r fetched) {
 		h.ended(ctx)
 	case errors.Is(r.err, fs.ErrNotExist):
 		if r.number > h.asked.Number && (h.end == 0 || r.number <= h.end) {
-			h.end, h.endSure = r.number, true
+			h.end, h.endAsked = r.number, time.Now()
 		}
 	default:
 		h.trouble(r.err)
