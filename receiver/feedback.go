@@ -50,6 +50,7 @@ type feedback struct {
 
 	syncing sync.Mutex // held while a sync is done and told
 	sending sync.Mutex // held while a status is chosen and sent
+	unsent  error      // of a status: part of it may have been sent, so nothing may follow
 
 	mu      sync.Mutex
 	written segment.LSN
@@ -356,11 +357,15 @@ func (f *feedback) sendLoop() {
 func (f *feedback) report() error {
 	f.sending.Lock()
 	defer f.sending.Unlock()
+	if f.unsent != nil {
+		return f.unsent
+	}
 	write, flush, ping, ok := f.take(time.Now())
 	if !ok {
 		return nil
 	}
-	return f.send(write, flush, ping)
+	f.unsent = f.send(write, flush, ping)
+	return f.unsent
 }
 
 // take decides whether a status is to be sent now, and marks it as sent.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"os"
 	"strconv"
 	"time"
 
@@ -28,6 +28,7 @@ type stream struct {
 	o        Options
 	timeline segment.TimelineID
 	pos      segment.LSN // end of what was written
+	next     segment.LSN // end of the message that comes in parts, as far as it came
 	server   segment.LSN // how far the server was with its last WAL
 	size     segment.Size
 	deadline deadline
@@ -134,7 +135,7 @@ func (s *stream) copyLoop(ctx context.Context) (stop bool, err error) {
 		switch ended, err := s.receive(ctx); {
 		case errors.Is(err, errStopWaiting):
 			return true, nil
-		case err != nil && timedOut(err):
+		case errors.Is(err, errNothingCame):
 		case ended || err != nil:
 			return false, err
 		default:
@@ -166,22 +167,29 @@ func (s *stream) receive(ctx context.Context) (ended bool, err error) {
 	data, ok, err := s.in.next()
 	switch {
 	case err != nil:
-		return false, fmt.Errorf("connection to the server lost: %w", err)
+		return false, notRead(err)
 	case within:
-		return false, s.walData(ctx, s.pos, data)
+		return false, s.walData(ctx, s.next, data)
 	case ok:
 		return false, s.copyData(ctx, data)
 	}
 	msg, err := s.conn.ReceiveMessage(context.Background())
 	if err != nil {
-		return false, fmt.Errorf("connection to the server lost: %w", err)
+		return false, notRead(err)
 	}
 	return s.message(msg)
 }
 
-func timedOut(err error) bool {
-	var timeout net.Error
-	return pgconn.Timeout(err) || errors.As(err, &timeout) && timeout.Timeout()
+// errNothingCame: the deadline of the socket has passed, or somebody woke the reader.
+// Only what reads may say so. The errors of a disk, and of a status that could not be
+// sent, can be timeouts as well, and nothing goes on after them.
+var errNothingCame = errors.New("nothing came")
+
+func notRead(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errNothingCame
+	}
+	return fmt.Errorf("connection to the server lost: %w", err)
 }
 
 // mayStop says whether the receiver was stopped, or has what it was asked for.
@@ -247,6 +255,7 @@ func (s *stream) walData(ctx context.Context, at segment.LSN, p []byte) error {
 	if at != s.pos {
 		return fmt.Errorf("the server sent WAL at %s where %s follows", at, s.pos)
 	}
+	s.next = at + segment.LSN(len(p))
 	for len(p) > 0 {
 		off := s.size.Offset(s.pos)
 		if off == 0 {
