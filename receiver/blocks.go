@@ -11,8 +11,8 @@ const (
 	// than would make a part of its own.
 	blockLen = 2*(messageHeadLen+walHeadLen+128<<10) + unsplit/2
 
-	// spareBlocks are kept for the next use. Who reads from the socket waits for the
-	// verifier before there are many more.
+	// spareBlocks are kept for the next use. What waits for the verifier is in as many
+	// of them, mostly, and in one for each piece at most.
 	spareBlocks = 16
 )
 

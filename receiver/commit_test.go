@@ -3,6 +3,7 @@ package receiver
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/walrecv/walrecv/segment"
 )
@@ -25,6 +26,7 @@ func TestOneSyncAtATime(t *testing.T) {
 	sink := &slowSink{begun: make(chan struct{}, 1), end: make(chan struct{}, 1)}
 	s := hotStream(t, sink, nil)
 	s.feedback.streams()
+	s.feedback.sent = time.Now()
 	sink.n = hotStart + 10
 	done := make(chan error)
 	go func() { done <- s.feedback.wroteAll(hotStart + 10) }()
@@ -32,8 +34,8 @@ func TestOneSyncAtATime(t *testing.T) {
 	if err := s.feedback.wroteAll(hotStart + 20); err != nil || len(s.feedback.dirty) != 1 {
 		t.Fatalf("%v, %d", err, len(s.feedback.dirty))
 	}
-	if every := s.feedback.every(); every != pausedInterval {
-		t.Errorf("a status every %s while nothing is read", every)
+	if due, _ := s.feedback.due(); !due.Equal(s.feedback.since.Add(pausedInterval)) {
+		t.Errorf("a status %s after nothing is read any more", due.Sub(s.feedback.since))
 	}
 	sink.end <- struct{}{}
 	if err := <-done; err != nil || s.feedback.told != hotStart+10 {
@@ -75,6 +77,44 @@ func TestMuchIsSyncedBeside(t *testing.T) {
 		if beside := len(s.feedback.dirty) == 1; beside != (!c.here && c.n > 0) {
 			t.Errorf("%s: left to the other goroutine: %v", name, beside)
 		}
+	}
+}
+
+// TestIdleSleeps: who sends looks after whether a sync takes long, which nobody tells,
+// as long as WAL comes; with the first that comes after a rest it is woken.
+func TestIdleSleeps(t *testing.T) {
+	sink := &slowSink{begun: make(chan struct{}, 1), end: make(chan struct{}, 1)}
+	s := hotStream(t, sink, nil)
+	f := s.feedback
+	f.interval = time.Hour
+	looks := func(what string, asleep bool) {
+		t.Helper()
+		if err := f.report(); err != nil {
+			t.Fatal(err)
+		}
+		wait := f.wait(time.Now())
+		if !asleep && wait > pausedInterval || asleep && wait <= pausedInterval {
+			t.Errorf("%s: looks again after %s", what, wait)
+		}
+	}
+	looks("at the beginning", false)
+	looks("nothing came", true)
+	for _, n := range []segment.LSN{10, 20} {
+		sink.n = hotStart + n
+		done := make(chan error)
+		go func() { done <- f.wroteAll(sink.n) }()
+		<-sink.begun
+		select {
+		case <-f.kick:
+		default:
+			t.Error("not woken")
+		}
+		looks("in a sync", false)
+		sink.end <- struct{}{}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		looks("after it", true)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // replyPatience is how long a reply that the server asked for waits for a slow
-// sync, so that it can be exact. It is well below wal_sender_timeout.
+// sync beside the reading, so that it can be exact. It is well below wal_sender_timeout.
 const replyPatience = 10 * time.Second
 
 // pausedInterval is the longest time between two status messages while nothing is
@@ -27,7 +27,10 @@ const littleWAL = 64 << 10
 //
 // Where commits wait for each sync, waking another goroutine costs more than most of
 // the rest. There who reads the socket syncs what is little, and who has synced sends
-// what is due at once. As long as nothing is read, status messages are more frequent.
+// what is due at once. A slow disk can then hold up the reading, so that the server is
+// not heard. It hears of us all the time, as if it had asked: the third goroutine
+// still sends. A network that takes nothing holds up reading and syncing there, for
+// receiveTimeout at most.
 //
 // Positions: received and written are the same here, since a message is written
 // before the next is read. durable moves only by the result of a sync, and flushed,
@@ -61,6 +64,9 @@ type feedback struct {
 	sent    time.Time   // when a status was sent last
 	ping    bool        // we want a sign of life
 	paused  bool        // the reader does not read: there is no room, or it syncs
+	since   time.Time   // when that began
+	watched segment.LSN // what was written when the sending goroutine last looked
+	asleep  bool        // it does not look before something is due
 	sends   bool        // who syncs is about to send
 	err     error
 
@@ -144,10 +150,14 @@ func (f *feedback) wrote(pos segment.LSN, now bool) {
 func (f *feedback) wroteAll(pos segment.LSN) error {
 	f.mu.Lock()
 	here := f.lazy == 0 && pos > f.durable && pos-f.durable <= littleWAL && f.syncing.TryLock()
+	wake := here && f.asleep
 	if here {
-		f.written, f.paused = pos, true
+		f.written, f.paused, f.since, f.asleep = pos, true, time.Now(), false
 	}
 	f.mu.Unlock()
+	if wake {
+		notify(f.kick)
+	}
 	if !here {
 		f.wrote(pos, false)
 		return nil
@@ -250,17 +260,27 @@ func (f *feedback) streams() {
 // server ask for a reply, so there is one all the time.
 func (f *feedback) pause(paused bool) {
 	f.mu.Lock()
-	f.paused = paused
+	f.paused, f.since = paused, time.Now()
 	f.mu.Unlock()
 	notify(f.kick)
 }
 
-// every is the longest time between two status messages, 0 if there is none.
-func (f *feedback) every() time.Duration {
-	if f.paused && (f.interval == 0 || f.interval > pausedInterval) {
-		return pausedInterval
+// due is when a status has to be sent at the latest, if ever.
+func (f *feedback) due() (at time.Time, ok bool) {
+	if f.interval > 0 {
+		at, ok = f.sent.Add(f.interval), true
 	}
-	return f.interval
+	if !f.paused {
+		return at, ok
+	}
+	paused := f.sent.Add(pausedInterval)
+	if f.since.After(f.sent) {
+		paused = f.since.Add(pausedInterval)
+	}
+	if !ok || paused.Before(at) {
+		at = paused
+	}
+	return at, true
 }
 
 // askForLife makes the server answer.
@@ -374,8 +394,8 @@ func (f *feedback) take(now time.Time) (write, flush segment.LSN, ping, ok bool)
 	defer f.mu.Unlock()
 	f.sends = false
 	reply := f.asked && (f.flushed >= f.askedAt || now.Sub(f.askedSince) >= replyPatience)
-	every := f.every()
-	periodic := every > 0 && now.Sub(f.sent) >= every
+	due, periodic := f.due()
+	periodic = periodic && !now.Before(due)
 	if f.alive {
 		flush = f.flushed
 	}
@@ -396,11 +416,15 @@ func (f *feedback) wait(now time.Time) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	wait := time.Duration(math.MaxInt64)
-	if f.lazy == 0 {
-		wait = pausedInterval // the reader does not say when it syncs
+	if due, ok := f.due(); ok {
+		wait = due.Sub(now)
 	}
-	if every := f.every(); every > 0 {
-		wait = min(wait, f.sent.Add(every).Sub(now))
+	// Who reads and syncs does not say so each time: that would wake this goroutine
+	// with each commit. It does where this one is asleep, as with an idle server.
+	f.asleep = f.lazy > 0 || f.written == f.watched
+	f.watched = f.written
+	if !f.asleep {
+		wait = min(wait, pausedInterval)
 	}
 	if f.asked {
 		wait = min(wait, f.askedSince.Add(replyPatience).Sub(now))

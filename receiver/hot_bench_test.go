@@ -53,7 +53,7 @@ func BenchmarkCommit(b *testing.B) {
 	for _, each := range []int{256, 8 << 10} {
 		b.Run(fmt.Sprint(each), func(b *testing.B) {
 			benchStream(b, each, func() Sink { return hotWriter(b) }, func(s *stream) error {
-				_, err := s.receive(b.Context()) // and syncs what came before
+				_, err := s.receive(b.Context())
 				return err
 			})
 		})

@@ -3,9 +3,13 @@ package receiver
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"slices"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/walrecv/walrecv/segment"
 )
@@ -81,4 +85,102 @@ func TestFailedStatusIsTheLast(t *testing.T) {
 			t.Errorf("%v, %d were sent", err, *sent)
 		}
 	})
+}
+
+// sleepySink takes longer to sync than the server may be silent.
+type sleepySink struct{ discard }
+
+func (s *sleepySink) Sync() (segment.LSN, error) {
+	time.Sleep(receiveTimeout)
+	return s.discard.Sync()
+}
+
+type deadlineSocket struct {
+	serverSide
+	until time.Time
+}
+
+func (d *deadlineSocket) SetReadDeadline(until time.Time) error {
+	d.until = until
+	return nil
+}
+
+// TestSyncTakesNothingFromTheDeadline: how long the server may be silent is counted
+// from when it is listened to. Here a message follows the WAL, so that the sync is
+// right in front of a read.
+func TestSyncTakesNothingFromTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keepalive := make([]byte, messageHeadLen+18)
+		keepalive[0], keepalive[4], keepalive[messageHeadLen] = copyDataType, 4+18, 'k'
+		wal := walMessages(1<<10, 1<<10)[0]
+		s := hotStream(t, &sleepySink{}, [][]byte{slices.Concat(wal, keepalive)})
+		socket := &deadlineSocket{}
+		s.deadline.conn = socket
+		begin := time.Now()
+		for range 2 {
+			if ended, err := s.receive(t.Context()); ended || err != nil {
+				t.Fatal(ended, err)
+			}
+		}
+		if time.Since(begin) > 0 {
+			t.Fatal("synced before all was taken")
+		}
+		if _, err := s.receive(t.Context()); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Fatal(err)
+		}
+		if left := time.Until(socket.until); left < receiveTimeout/2-deadlineSlack {
+			t.Errorf("%s are left to read", left)
+		}
+	})
+}
+
+// stuckKeeper holds the verifier up.
+type stuckKeeper struct {
+	noKeeper
+	release chan struct{}
+}
+
+func (k stuckKeeper) Before(at segment.LSN, h segment.History) (segment.Name, io.ReadCloser, error) {
+	<-k.release
+	return k.noKeeper.Before(at, h)
+}
+
+// TestVerifierDelaysNoSync: whether a message comes at a time or all at once, what was
+// written is synced and acknowledged, however long it takes to read it as WAL.
+func TestVerifierDelaysNoSync(t *testing.T) {
+	messages := walMessages(60<<10, 1<<10)
+	for name, reads := range map[string][][]byte{
+		"one by one":  messages,
+		"all at once": {slices.Concat(messages...)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sink := &discard{}
+				s := hotStream(t, sink, reads)
+				s.feedback.streams()
+				synctest.Wait()
+				k := stuckKeeper{release: make(chan struct{})}
+				s.verifier.keeper = k
+				s.verifier.begin(verifyBegin{
+					at: segment.Position{Timeline: 1, LSN: hotStart}, history: segment.History{Timeline: 1},
+					cluster: segment.Cluster{Identity: segment.Identity{Size: hotSize}},
+				}, s.feedback.failed)
+				synctest.Wait()
+				go func() { _, _ = s.copyLoop(t.Context()) }() // until there is no more
+				synctest.Wait()
+				written := s.pos
+				if !s.verifier.busy() || written == hotStart+60<<10 {
+					t.Errorf("nothing waits, at %s", written)
+				}
+				if told := s.feedback.told; told != written {
+					t.Errorf("%s is acknowledged of %s", told, written)
+				}
+				close(k.release)
+				synctest.Wait()
+				if told := s.feedback.told; told != hotStart+60<<10 {
+					t.Errorf("%s is acknowledged at the end", told)
+				}
+			})
+		})
+	}
 }

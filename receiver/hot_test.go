@@ -131,9 +131,6 @@ func TestNoAllocationPerMessage(t *testing.T) {
 			if ended, err := s.receive(t.Context()); ended || err != nil {
 				t.Fatal(ended, err)
 			}
-			if err := s.feedback.wroteAll(s.pos); err != nil {
-				t.Fatal(err)
-			}
 		}
 		for range 40 { // blocks and files are made
 			step()

@@ -82,7 +82,7 @@ func (in *inbound) Read(p []byte) (n int, err error) {
 // longer than a block; rest is what follows of it. ok is false for what pgconn has
 // to take: another message than CopyData, one that pgconn has begun to take, and one
 // that cannot be. The body is valid until the block is used for something else:
-// see [blocks].
+// see [block].
 func (in *inbound) next() (body []byte, ok bool, err error) {
 	if in.rest == 0 {
 		if in.left > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,11 +31,15 @@ type quiet struct {
 	recv   *receiver.Receiver
 	logs   lockedBuffer
 	stop   func()
-	delay  atomic.Int64 // how long a sync takes
-	syncs  atomic.Int64 // how many have begun
+
+	synchronous bool
+
+	delay atomic.Int64 // how long a sync takes
+	syncs atomic.Int64 // how many have begun
 }
 
-// inQuiet runs a test in virtual time, from when everything so far is flushed.
+// inQuiet runs a test in virtual time, from when everything so far is flushed: once
+// as it is, and once where commits wait for it.
 func inQuiet(t *testing.T, c fakepg.Config, interval time.Duration, test func(q *quiet)) {
 	t.Helper()
 	inQuietSpool(t, c, interval, 0, test)
@@ -43,10 +48,18 @@ func inQuiet(t *testing.T, c fakepg.Config, interval time.Duration, test func(q 
 // inQuietSpool is inQuiet with a limit of the spool.
 func inQuietSpool(t *testing.T, c fakepg.Config, interval time.Duration, limit int64, test func(q *quiet)) {
 	t.Helper()
+	o := receiver.Options{Slot: "archive", FlushInterval: 10 * time.Millisecond, StatusInterval: interval}
+	t.Run("lazy", func(t *testing.T) { inQuietWith(t, c, o, limit, test) })
+	o.Synchronous = true
+	t.Run("synchronous", func(t *testing.T) { inQuietWith(t, c, o, limit, test) })
+}
+
+func inQuietWith(t *testing.T, c fakepg.Config, o receiver.Options, limit int64, test func(q *quiet)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c.Slots = map[string]fakepg.Slot{"archive": {RestartLSN: mib}}
 		c.End = mib + 5000
-		q := &quiet{t: t, server: fakepg.New(c), disk: newDisk(t)}
+		q := &quiet{t: t, synchronous: o.Synchronous, server: fakepg.New(c), disk: newDisk(t)}
 		defer q.server.Close()
 		log := slog.New(slog.NewTextHandler(&q.logs, nil))
 		conn, err := receiver.ParseConnInfo(receiver.ConnOptions{
@@ -56,7 +69,7 @@ func inQuietSpool(t *testing.T, c fakepg.Config, interval time.Duration, limit i
 		q.spool, err = segment.OpenSpool(q.disk, spoolDir, log, segment.SpoolOptions{Max: limit})
 		must(t, err)
 		defer q.spool.Close()
-		o := receiver.Options{Conn: conn, Slot: "archive", FlushInterval: 10 * time.Millisecond, StatusInterval: interval}
+		o.Conn = conn
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		q.recv = receiver.New(o, &keeper{Spool: q.spool, wrap: q.slow}, log)
@@ -176,8 +189,9 @@ func TestIdleServerIsKept(t *testing.T) {
 }
 
 // A reply that the server asks for while something is being synced waits for
-// that, so that it is exact; but not longer than 10 s. However long it takes, the
-// exact one follows.
+// that, so that it is exact; but not longer than 10 s. Where commits wait, who would
+// hear the server syncs, so it is told of us all the time instead. However long it
+// takes, the exact one follows.
 func TestReplyDuringASlowSync(t *testing.T) {
 	const patience = 10 * time.Second
 	for _, interval := range []time.Duration{0, 7 * time.Second, time.Hour} {
@@ -202,10 +216,13 @@ func replyDuringASlowSync(q *quiet, interval, sync, patience time.Duration) {
 	for q.syncs.Load() == syncs {
 		time.Sleep(time.Millisecond)
 	}
-	begin := time.Now()
+	begin, before := time.Now(), len(q.server.Statuses())
 	q.server.Keepalive(true)
 	first := q.status("a reply", func(fakepg.Status) bool { return true })
 	want := min(sync, patience)
+	if q.synchronous {
+		want = 0
+	}
 	if interval > 0 && interval < want {
 		if first > want+slack {
 			q.t.Errorf("the first status after %v, want it within %v", first, want)
@@ -213,7 +230,17 @@ func replyDuringASlowSync(q *quiet, interval, sync, patience time.Duration) {
 	} else {
 		q.took("the reply", first, want)
 	}
+	if q.synchronous {
+		for time.Since(begin) < sync-slack {
+			if gap := q.status("a sign of life", func(fakepg.Status) bool { return true }); gap > slack/2 {
+				q.t.Errorf("silent for %v: a server with a wal_sender_timeout of 1 s gave us up", gap)
+			}
+		}
+	}
 	q.within("the exact status", time.Hour, func(ctx context.Context) error { return q.server.WaitFlush(ctx, 1, end) })
+	if q.synchronous && slices.ContainsFunc(q.server.Statuses()[before:], func(s fakepg.Status) bool { return s.ReplyRequested }) {
+		q.t.Error("a server that nobody listened to was asked for a sign of life")
+	}
 	q.took("the exact status", time.Since(begin), sync)
 	for _, s := range q.server.Statuses() {
 		if s.Flush > end {

@@ -131,7 +131,6 @@ func (s *stream) copyLoop(ctx context.Context) (stop bool, err error) {
 		if s.mayStop(ctx) {
 			return true, nil
 		}
-		s.deadline.extend(receiveTimeout / 2)
 		switch ended, err := s.receive(ctx); {
 		case errors.Is(err, errStopWaiting):
 			return true, nil
@@ -156,13 +155,15 @@ func (s *stream) copyLoop(ctx context.Context) (stop bool, err error) {
 }
 
 // receive takes one message, or a part of it; ended means that the timeline has.
-// What was written is synced once all was taken that had come already.
+// What was written is synced once all was taken that had come already: mostly by
+// write, and here if no WAL came last.
 func (s *stream) receive(ctx context.Context) (ended bool, err error) {
 	if !s.in.buffered() {
 		if err := s.feedback.wroteAll(s.pos); err != nil {
 			return false, err
 		}
 	}
+	s.deadline.extend(receiveTimeout / 2) // behind the sync, which may have been slow
 	within := s.in.rest > 0
 	data, ok, err := s.in.next()
 	switch {
@@ -284,11 +285,15 @@ func (s *stream) write(p []byte) error {
 	}
 	s.pos = end
 	s.progress.written(end)
-	if s.size.Offset(end) == 0 {
+	var err error
+	switch {
+	case s.size.Offset(end) == 0:
 		s.feedback.wrote(end, true)
+	case !s.in.buffered() || s.verifier.busy(): // reading it as WAL may have to wait
+		err = s.feedback.wroteAll(end)
 	}
 	s.verifier.feed(at, p, s.in.block)
-	return nil
+	return err
 }
 
 // synced tells others of a sync.
@@ -380,8 +385,7 @@ func parseNextTimeline(row [][]byte) (ending, error) {
 	return ending{next: segment.TimelineID(tli), fork: fork}, nil
 }
 
-// sendStatus is called by one goroutine at a time: by the feedback's, or by the
-// reader's once that has ended.
+// sendStatus is called by one goroutine at a time: see [feedback.report].
 func (s *stream) sendStatus(write, flush segment.LSN, reply bool) error {
 	encodeStatus(&s.status, write, flush, time.Now(), reply)
 	if err := s.deadline.forWrite(receiveTimeout); err != nil {

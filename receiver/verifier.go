@@ -129,6 +129,9 @@ func (v *verifier) feed(at segment.LSN, p []byte, in *block) {
 	v.queue(w)
 }
 
+// busy tells whether feed waits: nobody else queues while a stream is read.
+func (v *verifier) busy() bool { return len(v.work) == cap(v.work) }
+
 func (v *verifier) queue(w verifyWork) {
 	v.queued.Add(1)
 	v.work <- w
