@@ -118,6 +118,14 @@ func (d *Dir) Promoting() bool {
 	return there && err == nil
 }
 
+// Recovering tells whether the server may still ask for WAL: it removes both files at the
+// end of a recovery.
+func (d *Dir) Recovering() bool {
+	standby, _ := vfs.Exists(d.FS, d.File(standbySignal)) // what cannot be read asks nothing
+	recovery, _ := vfs.Exists(d.FS, d.File(recoverySignal))
+	return standby || recovery
+}
+
 // Postmaster identifies a running server. The zero value is none.
 type Postmaster struct {
 	PID     int   `json:"pid"`

@@ -112,6 +112,12 @@ func TestPidFile(t *testing.T) {
 	if !d.Promoting() {
 		t.Error("a promotion goes unnoticed")
 	}
+	for _, base := range []string{standbySignal, recoverySignal, promoteSignal} {
+		d = Dir{FS: disk(t, map[string]string{"/data/" + base: ""}), Path: "/data"}
+		if d.Recovering() != (base != promoteSignal) {
+			t.Errorf("with %s: recovering %v", base, d.Recovering())
+		}
+	}
 }
 
 func TestHistories(t *testing.T) {

@@ -28,11 +28,7 @@ type fetcher struct {
 // timelines. None is fs.ErrNotExist. It does not panic: whatever happens to it is no
 // answer to PostgreSQL.
 func (f *fetcher) first(ctx context.Context, names []segment.Name) (name segment.Name, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("internal error: %v\n%s", p, debug.Stack())
-		}
-	}()
+	defer recovered(&err)
 	for _, n := range names {
 		there, err := f.fetch(ctx, n)
 		if there || err != nil {
@@ -40,6 +36,13 @@ func (f *fetcher) first(ctx context.Context, names []segment.Name) (name segment
 		}
 	}
 	return segment.Name{}, fs.ErrNotExist
+}
+
+// recovered makes a panic an error. It is to be deferred.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("internal error: %v\n%s", p, debug.Stack())
+	}
 }
 
 // fetch stages a segment, if it is there, complete. It is checked as one that is

@@ -16,12 +16,17 @@ import (
 )
 
 const (
-	// helperIdle is how long a helper stays of which nothing new is asked.
+	// helperIdle is how long a helper stays of which nothing new is asked, and from which
+	// nothing is to be had.
 	helperIdle = 30 * time.Second
 
 	// helperLook is how often it looks whether its server is still there, and at most
 	// whether there is something where nothing was.
 	helperLook = time.Second
+
+	// helperEnd is how long it waits for what it has begun, which it cannot stop when a
+	// disk does not answer.
+	helperEnd = 5 * time.Second
 
 	// maxAheadBytes bounds what is staged, however large the segments are.
 	maxAheadBytes = 1 << 30
@@ -66,11 +71,7 @@ func Help(ctx context.Context, o Options, parent <-chan int) error {
 	defer lock.Close() // nothing to lose by then
 	h.dir.Reset()      // what another one left when it was killed
 	h.log = slog.New(slog.NewTextHandler(h.dir.Logger(), nil))
-	err = h.run(ctx, parent)
-	if !errors.Is(err, errIdle) && !errors.Is(err, errServer) && !errors.Is(err, errLost) && ctx.Err() == nil {
-		h.log.Warn("prefetching has ended", "error", flatten(err))
-	}
-	return err
+	return h.run(ctx, parent)
 }
 
 // helper is one run of Help. Everything but fetching is done by one goroutine.
@@ -79,23 +80,36 @@ type helper struct {
 	server pgdata.Postmaster
 	log    *slog.Logger
 
-	fetcher *fetcher // nil: no place has answered yet
-	backoff backoff  // since something failed
+	places  []*helperPlace
+	fetcher *fetcher // nil: no place is open yet
+	backoff backoff  // since a fetch failed
 	wait    time.Time
-	failed  bool // something has, since a segment was asked for
+	failed  bool // one has, since a segment was asked for
 
+	line    string // what was asked for, as it was said
 	asked   segment.Name
 	before  segment.Name // asked for before that
 	again   segment.Name // staged although it was asked for, see ended
 	way     segment.History
 	wayRead time.Time // zero: there may be other histories now
 
-	staged  map[uint64]segment.Name // by number
-	flying  map[uint64]*fetching    // on their way
-	results chan fetched
+	staged map[uint64]segment.Name // by number
+	flying map[uint64]*fetching    // on their way
+
+	running int         // how much is done besides
+	done    chan func() // what is to be done after it
+	left    chan struct{}
 
 	end      uint64    // the lowest number of which nothing was there; 0: none is known
 	endAsked time.Time // when the places were asked for that
+}
+
+// helperPlace is a place that the helper opens.
+type helperPlace struct {
+	*openPlace
+	open, opening bool
+	backoff       backoff // since that failed
+	wait          time.Time
 }
 
 // fetching is a fetch.
@@ -130,7 +144,11 @@ func newHelper(o Options) (*helper, error) {
 	}
 	h := &helper{
 		ahead: p, server: c.dir.Postmaster(),
-		staged: map[uint64]segment.Name{}, flying: map[uint64]*fetching{}, results: make(chan fetched),
+		staged: map[uint64]segment.Name{}, flying: map[uint64]*fetching{},
+		done: make(chan func()), left: make(chan struct{}),
+	}
+	for _, place := range c.places {
+		h.places = append(h.places, &helperPlace{openPlace: place})
 	}
 	if !h.serves() {
 		return nil, errNoServer
@@ -147,17 +165,19 @@ func (h *helper) serves() bool {
 func (h *helper) run(ctx context.Context, parent <-chan int) error {
 	bell, err := h.system.Listen(h.dir.Bell())
 	if err != nil {
+		h.log.Warn("nothing is prefetched", "error", flatten(err))
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	err = h.listen(ctx, bell, parent)
 	cancel(err)
 	bell.Close() // before anything is removed: from now on nobody relies on it
-	for range h.flying {
-		<-h.results
-	}
+	h.leave()
 	if bell.Lost() {
 		return errLost // whatever is there is another helper's
+	}
+	if !errors.Is(err, errIdle) && !errors.Is(err, errServer) && !errors.Is(err, context.Canceled) {
+		h.log.Warn("prefetching has ended", "error", flatten(err))
 	}
 	h.dir.End()
 	if errors.Is(err, errAdopted) {
@@ -166,8 +186,35 @@ func (h *helper) run(ctx context.Context, parent <-chan int) error {
 	return err
 }
 
+// beside does something while the helper goes on, which then does what comes after it.
+func (h *helper) beside(do func() (after func())) {
+	h.running++
+	go func() {
+		after := do()
+		select {
+		case h.done <- after:
+		case <-h.left:
+		}
+	}()
+}
+
+// leave waits for what is done besides, if that comes to its end.
+func (h *helper) leave() {
+	defer close(h.left)
+	timer := time.NewTimer(helperEnd)
+	defer timer.Stop()
+	for ; h.running > 0; h.running-- {
+		select {
+		case <-h.done:
+		case <-timer.C:
+			return
+		}
+	}
+}
+
 // listen fetches what comes after what is asked for.
-func (h *helper) listen(ctx context.Context, bell prefetch.Listener, parent <-chan int) error {
+func (h *helper) listen(ctx context.Context, bell prefetch.Listener, parent <-chan int) (err error) {
+	defer recovered(&err) // so that what is staged is removed
 	look := time.NewTicker(helperLook)
 	defer look.Stop()
 	idle := time.NewTimer(helperIdle)
@@ -179,12 +226,12 @@ func (h *helper) listen(ctx context.Context, bell prefetch.Listener, parent <-ch
 			if h.ask(ctx, line) {
 				idle.Reset(helperIdle)
 			}
-		case f := <-h.results:
+		case after := <-h.done:
+			h.running--
 			if bell.Lost() {
-				delete(h.flying, f.number)
 				return errLost
 			}
-			h.arrived(ctx, f)
+			after()
 		case <-look.C:
 			if bell.Lost() {
 				return errLost
@@ -198,11 +245,26 @@ func (h *helper) listen(ctx context.Context, bell prefetch.Listener, parent <-ch
 			}
 			parent = nil
 		case <-idle.C:
-			return errIdle
+			// A replay may need longer than that for a segment, and would have all that
+			// waits for it fetched again.
+			if !h.waits() || !h.call.dir.Recovering() {
+				return errIdle
+			}
+			idle.Reset(helperIdle)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// waits tells whether something is staged that was not asked for yet.
+func (h *helper) waits() bool {
+	for number := range h.staged {
+		if number > h.asked.Number {
+			return true
+		}
+	}
+	return false
 }
 
 // ask takes in what a call was asked for, and tells whether that is news: a standby asks
@@ -212,7 +274,9 @@ func (h *helper) ask(ctx context.Context, line string) bool {
 		h.wayRead = time.Time{}
 		return false
 	}
-	if !h.ready(ctx) {
+	h.line = line
+	h.open(ctx)
+	if h.fetcher == nil {
 		return false
 	}
 	n, err := segment.ParseName(line, h.fetcher.cluster.Size)
@@ -247,33 +311,63 @@ func (h *helper) ended(ctx context.Context) {
 	h.start(ctx, h.before.Number, []segment.Name{h.before})
 }
 
-// ready opens the places. One that fails is tried again when something else is asked
-// for; the others do until then.
-func (h *helper) ready(ctx context.Context) bool {
-	c := h.call
-	if h.fetcher != nil && len(h.fetcher.places) == len(c.places) || time.Now().Before(h.wait) {
-		return h.fetcher != nil
-	}
-	var places []*openPlace
-	for _, p := range c.places {
-		_, err := c.source(&attempt{base: ctx, ctx: ctx, stall: stallQuick}, p)
-		if err != nil {
-			h.trouble(fmt.Errorf("%s: %w", p, err))
+// open opens the places. One that fails is tried again when something is asked for; the
+// others do until then.
+func (h *helper) open(ctx context.Context) {
+	for _, p := range h.places {
+		if p.open || p.opening || time.Now().Before(p.wait) {
 			continue
 		}
-		places = append(places, p)
+		p.opening = true
+		// A call of its own, for what it learns of the cluster.
+		c := &call{o: h.call.o, log: h.log, system: h.call.system}
+		h.beside(func() func() {
+			err := c.tryOpen(ctx, p.openPlace)
+			return func() { h.opened(ctx, p, c.size, err) }
+		})
 	}
-	if len(places) == 0 {
-		return false
-	}
-	h.fetcher = &fetcher{
-		o: c.o, data: c.dir, staging: h.dir, places: places,
-		cluster: segment.Identity{SystemID: c.system, Size: c.size},
-	}
-	return true
 }
 
-// trouble notes that something failed: nothing more is fetched until something is asked
+// tryOpen does not panic.
+func (c *call) tryOpen(ctx context.Context, p *openPlace) (err error) {
+	defer recovered(&err)
+	_, err = c.source(&attempt{base: ctx, ctx: ctx, stall: stallQuick}, p)
+	return err
+}
+
+// opened takes in what came of opening a place.
+func (h *helper) opened(ctx context.Context, p *helperPlace, size segment.Size, err error) {
+	p.opening = false
+	if f := h.fetcher; err == nil && f != nil && f.cluster.Size != size {
+		err = fmt.Errorf("it has segments of %s, the other place of %s", size, f.cluster.Size)
+	}
+	if err != nil {
+		if p.backoff == (backoff{}) {
+			h.log.Warn("nothing is prefetched from a place", "place", p.String(), "error", flatten(err))
+		}
+		p.wait = time.Now().Add(p.backoff.next())
+		return
+	}
+	p.open = true
+	c, first := h.call, h.fetcher == nil
+	h.fetcher = &fetcher{
+		o: c.o, data: c.dir, staging: h.dir,
+		cluster: segment.Identity{SystemID: c.system, Size: size},
+	}
+	for _, p := range h.places {
+		if p.open {
+			h.fetcher.places = append(h.fetcher.places, p.openPlace)
+		}
+	}
+	if first {
+		h.ask(ctx, h.line)
+		return
+	}
+	h.end = 0
+	h.fetch(ctx)
+}
+
+// trouble notes that a fetch failed: nothing more is fetched until something is asked
 // for, and not at once then.
 func (h *helper) trouble(err error) {
 	if h.backoff == (backoff{}) {
@@ -337,7 +431,7 @@ func (h *helper) look() {
 // for.
 func (h *helper) turn() {
 	for number, n := range h.staged {
-		if h.candidates(number)[0] != n {
+		if first := h.candidates(number); len(first) == 0 || first[0] != n {
 			h.drop(n)
 		}
 	}
@@ -394,14 +488,14 @@ func (h *helper) start(ctx context.Context, number uint64, names []segment.Name)
 	if _, flies := h.flying[number]; flies {
 		return
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	fetch, cancel := context.WithCancel(ctx)
 	h.flying[number] = &fetching{cancel: cancel}
 	f := h.fetcher
-	go func() {
+	h.beside(func() func() {
 		r := fetched{number: number}
-		r.name, r.err = f.first(ctx, names)
-		h.results <- r
-	}()
+		r.name, r.err = f.first(fetch, names)
+		return func() { h.arrived(ctx, r) }
+	})
 }
 
 // arrived takes in what came of a fetch.

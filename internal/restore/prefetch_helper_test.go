@@ -130,7 +130,12 @@ func TestHelperEnds(t *testing.T) {
 		within time.Duration
 		err    error
 	}{
-		"idle":           {func(*helped) {}, helperIdle, errIdle},
+		"idle": {func(h *helped) {
+			for n := uint64(2); n <= 12; n++ {
+				h.wantBytes(seg(1, n), wal(seg(1, n), full))
+			}
+		}, helperIdle, errIdle},
+		"recovery over":  {func(h *helped) { h.remove("/data/" + recoverySignal) }, helperIdle, errIdle},
 		"server gone":    {func(h *helped) { h.remove("/data/" + pidFile) }, helperLook, errServer},
 		"server dead":    {func(h *helped) { h.sys.set(func() { h.sys.dead = true }) }, helperLook, errServer},
 		"another server": {func(h *helped) { h.write("/data/"+pidFile, []byte("4712\n/data\n1790000001\n5432\n")) }, helperLook, errServer},
@@ -481,6 +486,127 @@ func TestHelperOpensPlacesLater(t *testing.T) {
 		time.Sleep(backoffMost)
 		h.wantBytes(seg(1, 2), wal(seg(1, 2), full))
 		h.wantStaged(seg(1, 3), seg(1, 4), seg(1, 5), seg(1, 6))
+	})
+}
+
+// One place that does not answer, or not at once, is nothing to the other one.
+func TestHelperWithOnePlace(t *testing.T) {
+	for title, open := range map[string]func(context.Context) (storage.Store, error){
+		"failing": func(context.Context) (storage.Store, error) { return nil, errDead },
+		"hanging": func(ctx context.Context) (storage.Store, error) { <-ctx.Done(); return nil, ctx.Err() },
+	} {
+		t.Run(title, func(t *testing.T) {
+			withHelper(t, recoverySignal, func(h *helped) {
+				h.withSpool()
+				h.putAll(1, 12)
+				h.changed = func(o *Options) { o.Spool.Open = open }
+				h.wantBytes(seg(1, 1), wal(seg(1, 1), full))
+				h.took()
+				for n := uint64(2); n <= 8; n++ {
+					h.wantBytes(seg(1, n), wal(seg(1, n), full))
+					h.wantStaged(seg(1, n+1), seg(1, n+2), seg(1, n+3), seg(1, n+4))
+					time.Sleep(time.Second / 10)
+				}
+				if opened := h.took(); len(opened) > 11 {
+					t.Errorf("%v was opened", opened)
+				}
+			})
+		})
+	}
+}
+
+// The server goes at once to a timeline that has a descendant, and that the helper has
+// not heard of.
+func TestPrefetchTurns(t *testing.T) {
+	helping(t, standbySignal, seg(1, 1), func(h *helped) {
+		fork := at(4, 30_000)
+		two := along(line{{Timeline: 1, End: fork}}, 2)
+		for n := uint64(4); n <= 9; n++ {
+			h.put(seg(2, n), two.wal(n))
+		}
+		h.wantStaged(seg(1, 2), seg(1, 3), seg(1, 4), seg(1, 5))
+		time.Sleep(5 * time.Second) // it streams, and with that comes
+		h.write("/data/pg_wal/00000002.history", []byte(history(1, fork)))
+		h.write("/data/pg_wal/00000003.history", []byte(history(1, fork, 2, at(8, 100))))
+		h.wantBytes(seg(2, 4), two.wal(4))
+		h.wantStaged(seg(2, 5), seg(2, 6), seg(2, 7), seg(2, 8))
+	})
+}
+
+// A helper that panics tidies up, and says so.
+func TestHelperPanics(t *testing.T) {
+	withHelper(t, recoverySignal, func(h *helped) {
+		var panics atomic.Bool
+		h.changed = func(o *Options) {
+			o.FS = vfs.NewFault(h.fs, func(op vfs.Op) error {
+				if panics.Load() && op.Kind == vfs.OpReadDir && op.Name == "/data/pg_wal" {
+					panic("a bug")
+				}
+				return nil
+			})
+		}
+		h.putAll(1, 9)
+		h.wantBytes(seg(1, 1), wal(seg(1, 1), full))
+		h.wantStaged(seg(1, 2), seg(1, 3), seg(1, 4), seg(1, 5))
+		panics.Store(true)
+		time.Sleep(2 * helperLook)
+		h.tell(seg(1, 2))
+		h.all.Wait()
+		if got := h.list(); !slices.Equal(got, []string{"log"}) || !strings.Contains(string(h.read(h.dir().Path+"/log")), "a bug") {
+			t.Errorf("it left %v", got)
+		}
+	})
+}
+
+// What a call does for the next ones is no answer, also if it panics.
+func TestPrefetchWithinCallPanics(t *testing.T) {
+	withHelper(t, recoverySignal, func(h *helped) {
+		h.write("/data/"+pidFile, []byte("1\n/data\n1790000000\n5432\n"))
+		h.localHook = func(op vfs.Op) error {
+			if strings.HasPrefix(op.Name, "/ahead/") && op.Kind == vfs.OpCreate {
+				panic("a bug")
+			}
+			return nil
+		}
+		h.putAll(1, 9)
+		h.wantBytes(seg(1, 1), wal(seg(1, 1), full))
+	})
+}
+
+// Nothing that waits is fetched again because the replay of a segment takes long.
+func TestSlowReplay(t *testing.T) {
+	for _, signal := range modes {
+		withHelper(t, signal, func(h *helped) {
+			h.putAll(1, 12)
+			for n := uint64(1); n <= 8; n++ {
+				h.wantBytes(seg(1, n), wal(seg(1, n), full))
+				time.Sleep(2 * helperIdle)
+			}
+			if opened := h.took(); h.starts != 1 || len(opened) != 12 {
+				t.Errorf("%d helpers have opened %v", h.starts, opened)
+			}
+		})
+	}
+}
+
+// A disk that does not answer keeps no helper.
+func TestHelperEndsWithAHangingDisk(t *testing.T) {
+	withHelper(t, recoverySignal, func(h *helped) {
+		h.putAll(1, 12)
+		h.changed = func(o *Options) {
+			o.FS = vfs.NewFault(h.fs, func(op vfs.Op) error {
+				if op.Kind == vfs.OpSync {
+					time.Sleep(time.Hour)
+				}
+				return nil
+			})
+		}
+		h.wantBytes(seg(1, 1), wal(seg(1, 1), full))
+		h.remove("/data/" + pidFile)
+		if took := elapsed(h.all.Wait); took > helperLook+helperEnd {
+			t.Errorf("it took %v", took)
+		}
+		time.Sleep(2 * time.Hour) // now it answers
 	})
 }
 

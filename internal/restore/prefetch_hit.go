@@ -92,7 +92,8 @@ func (p *ahead) begin(ctx context.Context, n segment.Name) {
 // that for one of its own.
 const firstProcess = 1
 
-func (p *ahead) beginAs(ctx context.Context, n segment.Name, server pgdata.Postmaster) error {
+func (p *ahead) beginAs(ctx context.Context, n segment.Name, server pgdata.Postmaster) (err error) {
+	defer recovered(&err)
 	o := &p.call.o.Prefetch
 	byCalls := p.dir.ByCalls(server)
 	if server.PID < firstProcess || !p.system.Alive(server.PID) || !byCalls && o.Start == nil {
