@@ -119,9 +119,7 @@ func (w *Writer) appendToSegment(at LSN, p []byte) error {
 	if _, err := t.file.WriteAt(p, off); err != nil {
 		return fmt.Errorf("write %s: %w", w.partialName(t.name), err)
 	}
-	if err := w.writeback(t, off+int64(len(p))); err != nil {
-		return err
-	}
+	w.writeback(t, off+int64(len(p)))
 	w.mu.Lock()
 	w.pos = at + LSN(len(p))
 	filled := w.size.Offset(w.pos) == 0
@@ -138,18 +136,15 @@ func (w *Writer) appendToSegment(at LSN, p []byte) error {
 	return nil
 }
 
-// writeback makes the disk busy with what was written of a segment up to end.
-func (w *Writer) writeback(t *target, end int64) error {
+// writeback makes the disk busy with what was written of a segment up to end. If it
+// cannot be had, Sync does it all.
+func (w *Writer) writeback(t *target, end int64) {
 	end -= end % writebackPiece
 	if end <= t.begun || w.spool.noSync {
-		return nil
+		return
 	}
-	from := t.begun
+	_ = t.file.Writeback(t.begun, end-t.begun)
 	t.begun = end
-	if err := t.file.Writeback(from, end-from); err != nil {
-		return w.poison(fmt.Errorf("begin to sync %s: %w", w.partialName(t.name), err))
-	}
-	return nil
 }
 
 // poison makes every call fail from now on.

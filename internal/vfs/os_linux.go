@@ -34,14 +34,14 @@ func (f *osFile) Sync() error {
 }
 
 // Writeback has no flag to wait for anything: with one, the system would tell of a
-// failed write here, and not tell Sync again.
+// failed write here, and not tell Sync again. Without, it does what it also does by
+// itself at any time, where nobody sees the result, and so keeps what failed for
+// Sync, EIO as well. Other errors are of the call: a file system that cannot do it,
+// or a seccomp filter that does not know it.
 func (f *osFile) Writeback(off, n int64) error {
 	err := control(f.File, func(fd int) error {
 		return unix.SyncFileRange(fd, off, n, unix.SYNC_FILE_RANGE_WRITE)
 	})
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
-		return nil // then Sync does it all
-	}
 	if err != nil {
 		return &fs.PathError{Op: "sync_file_range", Path: f.Name(), Err: err}
 	}

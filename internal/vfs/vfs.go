@@ -84,13 +84,14 @@ type File interface {
 	// not later. It never shrinks a file and never touches bytes it has.
 	Preallocate(size int64) error
 
-	// Sync makes the file's bytes and length durable, but not its name. After
+	// Sync makes the file's bytes and length durable, but not its name, and not
+	// everywhere its rights: after a crash it can have fewer, by the umask. After
 	// an error the state of the file on disk is unknown, for ever.
 	Sync() error
 
 	// Writeback makes the system begin to write n bytes from off on to the disk,
-	// where it can be told to, so that a later Sync has less to wait for. It makes
-	// nothing durable. Its error means what one of Sync means.
+	// where it can be told to, so that a later Sync has less to wait for. It is a
+	// wish and makes nothing durable; its error says nothing that Sync does not say.
 	Writeback(off, n int64) error
 }
 
