@@ -2,10 +2,13 @@ package push
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/walrecv/walrecv/internal/fakepg"
 	"github.com/walrecv/walrecv/internal/vfs"
@@ -94,6 +97,30 @@ func TestEndOfFollowedTimeline(t *testing.T) {
 		if err := s.push(s.hasTail(fork%mib-64, zeros)); err == nil {
 			t.Errorf("%s: archived without its last record", fill)
 		}
+	}
+}
+
+// Where there is room for nothing, one object is in memory at a time: that of the
+// complete segment is gone before that of the partial is made.
+func TestEndOfFollowedTimelineOnFullDisk(t *testing.T) {
+	const fork = 5*mib + 3*8192 + 24 + 64*5
+	mem := storagetest.NewMem()
+	s := newServer(t, mem, fakepg.Config{})
+	file := s.hasTail(fork%mib, zeros)
+	s.pg.Promote(2, fork)
+	s.pushes(s.hasHistory(2))
+	s.o.FS = vfs.NewFault(s.fsys, func(op vfs.Op) error {
+		if op.Kind == vfs.OpCreate && strings.HasPrefix(op.Name, "/tmp/") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	s.o.Path = "pg_wal/" + file
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // it would wait for itself for ever
+	defer cancel()
+	err := Run(ctx, s.o)
+	if keys := mem.Keys(); err != nil || !slices.ContainsFunc(keys, func(key string) bool { return strings.Contains(key, ".partial") }) {
+		t.Errorf("%v; the archive has %v", err, keys)
 	}
 }
 

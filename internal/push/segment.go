@@ -29,6 +29,7 @@ func (c *call) putSegment(ctx context.Context) error {
 	defer p.Remove()
 	c.patience.move()
 	if p.Log().Reason != "" {
+		p.Remove() // it may be in memory, where there is one place
 		return c.putIncomplete(ctx, name, p.Log())
 	}
 	if p.Fault() != "" {
