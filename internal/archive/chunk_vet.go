@@ -116,12 +116,12 @@ func (u *Uploader) checkTail(ctx context.Context, i item) error {
 	if ok && len(chunks) == 0 {
 		return nil
 	}
-	return u.outage.retry(ctx, i.bases[0], int64(u.archive.id.SegmentSize), func(ctx context.Context) (err error) {
+	return u.outage.retry(ctx, i.bases[0], patiently(int64(u.archive.id.SegmentSize), func(ctx context.Context) (err error) {
 		if !ok {
 			if chunks, err = u.archive.Chunks(ctx, i.name); err != nil {
 				return err
 			}
 		}
 		return u.archive.CheckTail(ctx, u.tail.undoubted(chunks), u.sealed(ctx, i))
-	})
+	}))
 }

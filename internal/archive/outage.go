@@ -91,9 +91,8 @@ func (o *outage) abandoned(afterFailures bool) {
 	}
 }
 
-// retry tries until it works, ctx ends, or another try could not help. size is
-// how many bytes one try may have to move.
-func (o *outage) retry(ctx context.Context, what string, size int64, try func(context.Context) error) error {
+// retry tries until it works, ctx ends, or another try could not help.
+func (o *outage) retry(ctx context.Context, what string, try func(context.Context) error) error {
 	pause := backoff.ExponentialBackOff{
 		InitialInterval:     firstPause,
 		RandomizationFactor: 0.5,
@@ -101,7 +100,7 @@ func (o *outage) retry(ctx context.Context, what string, size int64, try func(co
 		MaxInterval:         lastPause,
 	}
 	for failures := 0; ; failures++ {
-		err := tryOnce(ctx, size, try)
+		err := try(ctx)
 		if err == nil {
 			o.succeeded(failures > 0)
 			return nil
@@ -122,6 +121,12 @@ func (o *outage) retry(ctx context.Context, what string, size int64, try func(co
 			return ctx.Err()
 		}
 	}
+}
+
+// patiently makes a try that is given up when the store hangs. size is how many bytes
+// it may have to move.
+func patiently(size int64, try func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error { return tryOnce(ctx, size, try) }
 }
 
 func tryOnce(ctx context.Context, size int64, try func(context.Context) error) error {

@@ -29,7 +29,8 @@ const maxInMemory = 64 << 20
 // Put. Nothing in it is worth a sync. It is safe for concurrent use.
 //
 // A full disk must not keep the archive from taking the segments whose removal
-// would make room: then one object at a time is made in memory.
+// would make room: then one object at a time is made in memory. Whoever has it waits
+// for nothing that needs another one, such as its turn behind one.
 type Scratch struct {
 	fsys    vfs.FS
 	dir     string

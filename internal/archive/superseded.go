@@ -26,10 +26,10 @@ func (u *Uploader) superseded(ctx context.Context, i item, end int64) (bool, err
 		return false, err
 	}
 	found := false
-	err := u.outage.retry(ctx, i.bases[0], int64(u.archive.id.SegmentSize), func(ctx context.Context) (err error) {
+	err := u.outage.retry(ctx, i.bases[0], patiently(int64(u.archive.id.SegmentSize), func(ctx context.Context) (err error) {
 		found, err = u.holdsAll(ctx, i, end)
 		return err
-	})
+	}))
 	return found, err
 }
 

@@ -47,9 +47,9 @@ func (u *Uploader) uploadHistory(ctx context.Context, i item) error {
 	if err != nil {
 		return &LocalError{err}
 	}
-	return u.retry(ctx, i, int64(len(content)), func(ctx context.Context) error {
+	return u.retry(ctx, i, patiently(int64(len(content)), func(ctx context.Context) error {
 		return u.archive.PutHistory(ctx, i.name.Timeline, content)
-	})
+	}))
 }
 
 // uploadFinding archives what was found out about the WAL. A file that says
@@ -67,14 +67,14 @@ func (u *Uploader) uploadFinding(ctx context.Context, i item) error {
 		u.log.Error("a file of the spool makes no sense and is not archived", "file", i.bases[0], "error", err)
 		return nil
 	}
-	return u.retry(ctx, i, int64(len(content)), func(ctx context.Context) error {
+	return u.retry(ctx, i, patiently(int64(len(content)), func(ctx context.Context) error {
 		return u.archive.putFinding(ctx, kind, i.bases[0], content)
-	})
+	}))
 }
 
 // retry tries an upload until it works, and tells of every try.
-func (u *Uploader) retry(ctx context.Context, i item, size int64, try func(context.Context) error) error {
-	return u.outage.retry(ctx, i.bases[0], size, func(one context.Context) error {
+func (u *Uploader) retry(ctx context.Context, i item, try func(context.Context) error) error {
+	return u.outage.retry(ctx, i.bases[0], func(one context.Context) error {
 		began := time.Now()
 		err := try(one)
 		if ctx.Err() == nil {
@@ -169,6 +169,10 @@ func (u *Uploader) uploadPartial(ctx context.Context, i item, turn <-chan struct
 }
 
 // uploadPrepared makes the object once, however often it is put.
+//
+// Places cannot be waited for in a circle. Whoever has one of making may wait for the
+// one in memory, and whoever has that one for nothing but the store. Who waits for its
+// turn has neither: what is before it may need them.
 func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (content, error), kind Kind, turn <-chan struct{}) (o outcome) {
 	var p *prepared
 	defer func() {
@@ -177,42 +181,49 @@ func (u *Uploader) uploadPrepared(ctx context.Context, i item, open func() (cont
 		}
 	}()
 	size := int64(u.archive.id.SegmentSize)
-	prepare := func(try context.Context) (err error) {
-		if p != nil {
-			return nil
+	m := u.archive.making(size, open)
+	if turn != nil {
+		// Not if it could take the room on disk that what is before it cannot do without.
+		if size <= maxInMemory {
+			p, _ = u.make(ctx, func() (*prepared, error) { return u.scratch.onDisk(i.bases[0], m) }) // an error comes again below
 		}
-		// More of them at a time would not be made sooner, and whoever receives
-		// would have to wait for its turn behind all of them.
-		select {
-		case u.making <- struct{}{}:
-			defer func() { <-u.making }()
-		case <-try.Done():
-			return try.Err()
-		}
-		p, err = u.archive.prepare(try, u.scratch, i.bases[0], open)
-		return err
-	}
-	if turn != nil && tryOnce(ctx, size, prepare) == nil { // else the error comes again below
 		select {
 		case <-turn:
 		case <-ctx.Done():
 			return outcome{err: ctx.Err()}
 		}
 	}
-	o.err = u.retry(ctx, i, size, func(try context.Context) error {
-		if err := prepare(try); err != nil {
+	o.err = u.retry(ctx, i, func(ctx context.Context) (err error) {
+		if p == nil { // the store has no part in how long that takes
+			if p, err = u.make(ctx, func() (*prepared, error) { return u.scratch.prepare(ctx, i.bases[0], m) }); err != nil {
+				return err
+			}
+		}
+		return tryOnce(ctx, size, func(try context.Context) error {
+			made, err := u.archive.put(try, u.archive.walObject(kind, i.name), p)
+			if made {
+				o.made = &p.trailer
+			}
 			return err
-		}
-		made, err := u.archive.put(try, u.archive.walObject(kind, i.name), p)
-		if made {
-			o.made = &p.trailer
-		}
-		return err
+		})
 	})
 	if o.err == nil {
 		o.digest = p.trailer.Digest
 	}
 	return o
+}
+
+// make makes an object when there is a processor for it. More of them at a time would
+// not be made sooner, and whoever receives would have to wait for its turn behind all
+// of them.
+func (u *Uploader) make(ctx context.Context, object func() (*prepared, error)) (*prepared, error) {
+	select {
+	case u.making <- struct{}{}:
+		defer func() { <-u.making }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return object()
 }
 
 // interruptible makes readers that fail once ctx has ended: a shutdown need not
