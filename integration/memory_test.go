@@ -89,20 +89,42 @@ func TestMemory(t *testing.T) {
 // most memory that it used.
 func restorePeak(t *testing.T, env []string, args ...string) (bytes, code int) {
 	t.Helper()
+	r := newRestore(t, env, args...)
+	r.process.Start()
+	return r.peak()
+}
+
+// measured is a restore_command for a data directory of its own, below dir.
+type measured struct {
+	t       *testing.T
+	dir     string
+	process *pgtest.Process
+}
+
+func newRestore(t *testing.T, env []string, args ...string) *measured {
+	t.Helper()
 	dir := newDir(t)
-	data, report := filepath.Join(dir, "data"), filepath.Join(dir, "report")
+	data := filepath.Join(dir, "data")
 	if err := os.MkdirAll(filepath.Join(data, "pg_wal"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	writeAll(t, map[string]string{filepath.Join(data, "recovery.signal"): ""})
 	pgtest.Give(t, dir)
-	p := pgtest.Command(t, pgtest.BuildPackage(t, "./bench/meter"), report, pgtest.Build(t), "restore", "--retry-for", "10s", "--archive")
+	p := pgtest.Command(t, pgtest.BuildPackage(t, "./bench/meter"), filepath.Join(dir, "report"),
+		pgtest.Build(t), "restore", "--retry-for", "10s", "--archive")
 	p.Args = append(append(p.Args, args...), "pg_wal/RECOVERYXLOG")
 	p.Env, p.Dir = env, data
-	code = p.Start().Wait(patience)
+	return &measured{t, dir, p}
+}
+
+// peak waits for its end, and that of all it has started, and returns the most memory
+// that any of them used.
+func (r *measured) peak() (bytes, code int) {
+	r.t.Helper()
+	code = r.process.Wait(patience)
 	var took, cpu, kb int
-	if _, err := fmt.Sscan(string(readFile(t, report)), &took, &cpu, &kb); err != nil {
-		t.Fatalf("%v; %s", err, p.Stderr())
+	if _, err := fmt.Sscan(string(readFile(r.t, filepath.Join(r.dir, "report"))), &took, &cpu, &kb); err != nil {
+		r.t.Fatalf("%v; %s", err, r.process.Stderr())
 	}
 	return kb << 10, code
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -17,6 +18,9 @@ import (
 
 // helperName is the command that prefetches for restore.
 const helperName = "prefetch-helper"
+
+// helperGarbage is how many bytes there are at most while some of them are garbage.
+const helperGarbage = 40 << 20
 
 // isHelper tells whether a command line is one of [app.startHelper].
 func isHelper(args []string) bool { return len(args) > 0 && args[0] == helperName }
@@ -68,6 +72,7 @@ func (a *app) help(ctx context.Context, c restoreConfig) error {
 		}
 		return dir, err
 	}
+	debug.SetMemoryLimit(helperGarbage)
 	return restore.Help(ctx, o, newParent(os.Stdin))
 }
 

@@ -5,10 +5,14 @@ import (
 	"runtime/debug"
 )
 
+// restoreGarbage is how many bytes there are at most while some of them are garbage.
+const restoreGarbage = 14 << 20
+
 // guardRestore prepares the process for being a restore_command. Go ends a
 // panic and every fatal error of its runtime with exit code 2; from here on
 // they abort instead, which the shell reports as 134.
 func guardRestore() {
+	debug.SetMemoryLimit(restoreGarbage)
 	debug.SetTraceback("crash")
 	guardServerCommand()
 }

@@ -241,8 +241,9 @@ func unlessAbsent(key string, err error) error {
 // OpenSegment opens the plain bytes of a complete segment. They are to be
 // trusted only after io.EOF, which comes after exactly a segment's length and a
 // digest that is right. An error that wraps fs.ErrNotExist says that there is
-// none; [DamagedError] comes at any time. The caller closes the reader. It has a
-// method Digest, which gives that digest after io.EOF.
+// none; [DamagedError] comes at any time. The caller closes the reader. It has the
+// methods Digest, which gives that digest after io.EOF, and Memory, which tells before
+// the first Read about how many bytes of memory the reading takes.
 func (a *Archive) OpenSegment(ctx context.Context, name segment.Name) (io.ReadCloser, error) {
 	var r io.ReadCloser
 	err := a.either(a.walObject(KindSegment, name), func(o Object) (err error) {

@@ -24,7 +24,7 @@ type reader struct {
 	body  *body
 	outer *crypt.Outer // what stands in the clear; nil: nothing does
 	end   *ending
-	plain io.ReadCloser
+	plain *codec.Reader
 	sum   hash.Hash
 	err   error // what every later Read returns
 }
@@ -158,6 +158,9 @@ func (r *reader) checkKey(d Digest) error {
 // Digest is that of the plain bytes. It means something once Read has returned
 // io.EOF.
 func (r *reader) Digest() Digest { return Digest(r.sum.Sum(nil)) }
+
+// Memory is about how much memory the reading takes, in bytes.
+func (r *reader) Memory() int64 { return r.plain.Memory() }
 
 func (r *reader) damaged(reason string) error {
 	return &DamagedError{Key: r.object.Key(), Reason: reason}

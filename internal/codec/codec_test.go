@@ -216,6 +216,40 @@ func TestWeReadTheLZ4ToolsFiles(t *testing.T) {
 	}
 }
 
+// What the reading takes stands at the beginning of a file, if anything does.
+func TestMemoryIsKnown(t *testing.T) {
+	plain := sample(3 << 20)
+	for title, c := range map[string]struct {
+		object []byte
+		method Method
+		want   int64
+	}{
+		"zstd":               {compress(t, Zstd, 0, plain), Zstd, windowSize + zstdBlocks},
+		"zstd, small":        {tool(t, plain[:100<<10], "zstd", "-c", "--stream-size=102400"), Zstd, 100<<10 + zstdBlocks},
+		"zstd, 8 MiB":        {tool(t, plain, "zstd", "-c", "--zstd=windowLog=23"), Zstd, 8<<20 + zstdBlocks},
+		"zstd, out of reach": {[]byte("\x28\xb5\x2f\xfd\x00\xff"), Zstd, maxWindow + zstdBlocks},
+		"zstd, damaged":      {[]byte("no zstd"), Zstd, 0},
+		"lz4":                {compress(t, LZ4, 0, plain), LZ4, 512 << 10},
+		"lz4, 4 MiB":         {tool(t, plain, "lz4", "-c", "-B7"), LZ4, 8 << 20},
+		"lz4, cut short":     {[]byte("\x04"), LZ4, 0},
+		"gzip":               {compress(t, Gzip, 0, plain), Gzip, 0},
+		"none":               {plain, None, 0},
+		"empty":              {nil, Zstd, 0},
+	} {
+		r, err := NewReader(bytes.NewReader(c.object), c.method, int64(len(plain)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Memory(); got != c.want {
+			t.Errorf("%s: %d, want %d", title, got, c.want)
+		}
+		if data, err := io.ReadAll(r); c.want > 0 && c.want < maxWindow && (err != nil || !bytes.HasPrefix(plain, data)) {
+			t.Errorf("%s: afterwards %d bytes, %v", title, len(data), err)
+		}
+		r.Close()
+	}
+}
+
 func TestTruncationAtEveryLengthIsNoticed(t *testing.T) {
 	plain := sample(5_000)
 	for _, m := range compressing {

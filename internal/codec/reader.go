@@ -41,12 +41,12 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 // Several members or frames in one file are read as one. An empty file is cut
 // short for every method but None, which knows no end. Close frees memory and
 // does not close r.
-func NewReader(r io.Reader, m Method, limit int64) (io.ReadCloser, error) {
+func NewReader(r io.Reader, m Method, limit int64) (*Reader, error) {
 	if _, ok := methods[m]; !ok {
 		return nil, unknownMethod(string(m))
 	}
 	src := &source{r: r}
-	return &reader{method: m, left: limit, src: src, buf: bufio.NewReaderSize(src, 64<<10)}, nil
+	return &Reader{method: m, left: limit, src: src, buf: bufio.NewReaderSize(src, 64<<10)}, nil
 }
 
 // source remembers how the underlying reader ended. Decoders wrap its error, or
@@ -73,7 +73,8 @@ func (s *source) failed() error {
 	return s.err
 }
 
-type reader struct {
+// Reader reads back what was compressed.
+type Reader struct {
 	method Method
 	left   int64 // bytes that may still be yielded
 	src    *source
@@ -83,7 +84,8 @@ type reader struct {
 	err    error     // what every later Read returns
 }
 
-func (r *reader) Read(p []byte) (int, error) {
+// Read implements io.Reader.
+func (r *Reader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
 	}
@@ -112,7 +114,7 @@ func (r *reader) Read(p []byte) (int, error) {
 }
 
 // explain tells trouble with reading from trouble with what was read.
-func (r *reader) explain(err error) error {
+func (r *Reader) explain(err error) error {
 	if failed := r.src.failed(); failed != nil && !errors.Is(err, ErrTooLong) {
 		return failed
 	}
@@ -123,7 +125,7 @@ func (r *reader) explain(err error) error {
 }
 
 // open makes the decoder, which may read the head of the file.
-func (r *reader) open() error {
+func (r *Reader) open() error {
 	if r.method == None {
 		r.dec = r.buf
 		return nil
@@ -159,7 +161,33 @@ func (r *reader) open() error {
 	return nil
 }
 
-func (r *reader) Close() error {
+// Memory is about how much memory the reading takes, in bytes, which the file itself
+// decides. It reads the beginning of the file. What is wrong with that Read says.
+func (r *Reader) Memory() int64 {
+	switch r.method {
+	case LZ4:
+		if head, _ := r.buf.Peek(6); len(head) == 6 {
+			return 2 << (8 + 2*(head[5]>>4&7)) // what is read and what comes of it, a block of each
+		}
+	case Zstd:
+		head, _ := r.buf.Peek(zstd.HeaderMaxSize)
+		var h zstd.Header
+		switch {
+		case h.Decode(head) != nil:
+		case h.SingleSegment:
+			return int64(min(h.FrameContentSize, uint64(r.left))) + zstdBlocks
+		default:
+			return int64(min(h.WindowSize, maxWindow)) + zstdBlocks
+		}
+	}
+	return 0
+}
+
+// zstdBlocks is what a decoder has besides the window.
+const zstdBlocks = 512 << 10
+
+// Close implements io.Closer.
+func (r *Reader) Close() error {
 	if r.free != nil {
 		r.free()
 		r.free = nil

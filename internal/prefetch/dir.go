@@ -1,12 +1,14 @@
 package prefetch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -90,8 +92,14 @@ func (d *Dir) Begin(file string) (*Scratch, error) {
 // Stage gives the file the name of its segment, and closes it. Its bytes are synced
 // before: so it is whole under this name also after a crash, and PostgreSQL, which syncs
 // every segment that it is given, need not wait for the disk.
-func (s *Scratch) Stage() error {
-	err := errors.Join(vfs.Move(s.dir.FS, s.File, s.name, s.dir.file(s.file)), s.Close())
+func (s *Scratch) Stage() error { return s.stage(s.File) }
+
+// StageUnsynced is Stage for those who have no time. It is whole until the machine ends,
+// and [Dir.ByCalls] is true until then.
+func (s *Scratch) StageUnsynced() error { return s.stage(nil) }
+
+func (s *Scratch) stage(synced vfs.File) error {
+	err := errors.Join(vfs.Move(s.dir.FS, synced, s.name, s.dir.file(s.file)), s.Close())
 	if err != nil {
 		_ = s.dir.FS.Remove(s.name)
 	}
@@ -170,17 +178,23 @@ func (d *Dir) SetCalls(server pgdata.Postmaster) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(fmt.Appendf(nil, callsFormat, server.PID, server.Started), 0)
+	_, err = f.WriteAt([]byte(callsFor(server)), 0)
 	return errors.Join(err, f.Close())
 }
 
 // ByCalls tells whether the calls of a server fill the directory.
 func (d *Dir) ByCalls(server pgdata.Postmaster) bool {
 	data, err := vfs.ReadFile(d.FS, d.file(callsFile))
-	return err == nil && string(data) == fmt.Sprintf(callsFormat, server.PID, server.Started)
+	return err == nil && string(data) == callsFor(server)
 }
 
-const callsFormat = "%d %d\n"
+// callsFor names a server, and the run of the machine: the calls sync nothing, so what
+// they have staged may be in pieces after another one, and not every machine has a clock
+// that makes the two servers differ.
+func callsFor(server pgdata.Postmaster) string {
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // Linux has it
+	return fmt.Sprintf("%d %d %s\n", server.PID, server.Started, bytes.TrimSpace(boot))
+}
 
 // maxLog bounds the log, in bytes.
 const maxLog = 64 << 10

@@ -7,12 +7,12 @@
 // One directory serves one data directory, one cluster and one pair of places that WAL
 // comes from; all of them are in its name, so that nothing mixes. In it are
 //
-//   - segments under their own names, whole and synced, each to be taken by the call
-//     that asks for it;
+//   - segments under their own names, whole, and synced if a helper has staged them, each
+//     to be taken by the call that asks for it;
 //   - what is being fetched, under names that end in ".tmp", which no two processes share;
 //   - "asked", a FIFO in which the calls say what they were asked for;
 //   - "calls", where no helper may run: for which server the calls fill the
-//     directory themselves;
+//     directory themselves, and in which run of the machine;
 //   - "log", what the helper had to say.
 //
 // # Who may believe it

@@ -1,6 +1,7 @@
 package prefetch
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -195,6 +196,16 @@ func TestCalls(t *testing.T) {
 		if d.ByCalls(one) != (server == one) || d.ByCalls(two) != (server == two) {
 			t.Errorf("set for %v", server)
 		}
+	}
+	name := d.file(callsFile)
+	calls, err := os.ReadFile(name)
+	must(t, err)
+	if !bytes.HasPrefix(calls, []byte("1 1790000001 ")) {
+		t.Fatalf("%q", calls)
+	}
+	must(t, os.WriteFile(name, []byte("1 1790000001 7e4f5d31-3a9e-4ad3-9b0e-0d9a35c6f0a1\n"), 0o600))
+	if d.ByCalls(two) {
+		t.Error("of another run of the machine")
 	}
 }
 

@@ -97,7 +97,7 @@ func (c *call) searchSegment(a *attempt, n segment.Name, cut int64) finding {
 func (c *call) deliverSealed(a *attempt, n segment.Name, cut int64, slot int, t *troubles) (f finding, done bool) {
 	var s *staged
 	found := c.sealed(a, n, t, func(st *stream) (err error) {
-		c.ahead.begin(a.base, n)
+		c.ahead.begin(a.base, n, st)
 		s, err = c.takeSealed(st, n, slot)
 		return err
 	})

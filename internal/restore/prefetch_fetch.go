@@ -6,8 +6,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/internal/prefetch"
@@ -22,6 +25,9 @@ type fetcher struct {
 	staging *prefetch.Dir
 	places  []*openPlace // with their sources
 	cluster segment.Identity
+
+	memory   *memory
+	unsynced bool // what is staged is not to outlive the machine
 }
 
 // first stages the first of some segments that is there: the same number on several
@@ -70,6 +76,14 @@ func (f *fetcher) fetch(ctx context.Context, n segment.Name) (there bool, err er
 			scratch = another
 		}
 		used = true
+		held, err := f.memory.take(ctx, st)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			st.body.Close() // so it is free
+			f.memory.give(held)
+		}()
 		if err := scratch.Preallocate(int64(f.cluster.Size)); err != nil {
 			return &localError{err}
 		}
@@ -81,10 +95,53 @@ func (f *fetcher) fetch(ctx context.Context, n segment.Name) (there bool, err er
 		scratch.Abandon()
 		return false, t.worst.err
 	}
-	if err := scratch.Stage(); err != nil {
+	stage := scratch.Stage
+	if f.unsynced {
+		stage = scratch.StageUnsynced
+	}
+	if err := stage(); err != nil {
 		return false, &localError{err}
 	}
 	return true, nil
+}
+
+// memory is what transfers that go on at once may use together. What needs more than
+// all of it has it for itself.
+type memory struct {
+	shared *semaphore.Weighted
+	most   int64 // bytes
+}
+
+func newMemory(most int64) *memory { return &memory{semaphore.NewWeighted(most), most} }
+
+func (m *memory) needs(st *stream) int64 {
+	if st.memory == nil {
+		return 0
+	}
+	return min(st.memory(), m.most)
+}
+
+// take waits for what it takes to read a stream.
+func (m *memory) take(ctx context.Context, st *stream) (held int64, err error) {
+	held = m.needs(st)
+	return held, m.shared.Acquire(ctx, held)
+}
+
+// grab takes it if it is there.
+func (m *memory) grab(st *stream) (held int64) {
+	if held = m.needs(st); !m.shared.TryAcquire(held) {
+		return 0
+	}
+	return held
+}
+
+// give gives back what a stream has held, which is closed. A large window is not to wait
+// for its collection while the next one is made.
+func (m *memory) give(held int64) {
+	if held >= m.most/4 {
+		runtime.GC()
+	}
+	m.shared.Release(held)
 }
 
 // showing makes what is read show in a file: one that is written to in large pieces, or

@@ -31,6 +31,10 @@ const (
 	// maxAheadBytes bounds what is staged, however large the segments are.
 	maxAheadBytes = 1 << 30
 
+	// helperMemory is what the helper uses for reading segments. What does not fit in
+	// waits, so that it can do with 64 MB in all.
+	helperMemory = 28 << 20
+
 	// roomFor is how often what is to be staged must fit on the disk: WAL that waits
 	// must not take the room of the server's own.
 	roomFor = 2
@@ -82,7 +86,8 @@ type helper struct {
 
 	places  []*helperPlace
 	fetcher *fetcher // nil: no place is open yet
-	backoff backoff  // since a fetch failed
+	memory  *memory
+	backoff backoff // since a fetch failed
 	wait    time.Time
 	failed  bool // one has, since a segment was asked for
 
@@ -146,6 +151,7 @@ func newHelper(o Options) (*helper, error) {
 		ahead: p, server: c.dir.Postmaster(),
 		staged: map[uint64]segment.Name{}, flying: map[uint64]*fetching{},
 		done: make(chan func()), left: make(chan struct{}),
+		memory: newMemory(helperMemory),
 	}
 	for _, place := range c.places {
 		h.places = append(h.places, &helperPlace{openPlace: place})
@@ -353,6 +359,7 @@ func (h *helper) opened(ctx context.Context, p *helperPlace, size segment.Size, 
 	h.fetcher = &fetcher{
 		o: c.o, data: c.dir, staging: h.dir,
 		cluster: segment.Identity{SystemID: c.system, Size: size},
+		memory:  h.memory,
 	}
 	for _, p := range h.places {
 		if p.open {
@@ -386,8 +393,7 @@ func (h *helper) well() {
 
 // last is the number of the last segment that is fetched.
 func (h *helper) last() uint64 {
-	most := max(1, maxAheadBytes/int64(h.fetcher.cluster.Size))
-	return h.asked.Number + uint64(min(int64(h.call.o.Prefetch.Ahead), most))
+	return h.asked.Number + h.window(h.fetcher.cluster.Size)
 }
 
 // wanted tells whether a segment may still be asked for.
@@ -465,22 +471,12 @@ func (h *helper) fetch(ctx context.Context) {
 		if _, flies := h.flying[number]; here || flies {
 			continue
 		}
-		if err := h.room(); err != nil {
+		if err := h.room(h.last()-h.asked.Number, h.fetcher.cluster.Size); err != nil {
 			h.trouble(err)
 			return
 		}
 		h.start(ctx, number, h.candidates(number))
 	}
-}
-
-// room finds out whether the disk has room for what is to be staged.
-func (h *helper) room() error {
-	free, err := h.system.Free(h.dir.Path)
-	need := roomFor * int64(h.last()-h.asked.Number) * int64(h.fetcher.cluster.Size)
-	if err == nil && free < need {
-		err = fmt.Errorf("%s has %d MiB left, and %d are wanted", h.dir.Path, free>>20, need>>20)
-	}
-	return err
 }
 
 // start fetches the first of some segments with a number.

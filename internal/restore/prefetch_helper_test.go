@@ -343,6 +343,76 @@ func TestWithinCallIsBounded(t *testing.T) {
 	}
 }
 
+// A call that fetches besides leaves room on the disk, as the helper does.
+func TestWithinCallLeavesRoom(t *testing.T) {
+	withHelper(t, recoverySignal, func(h *helped) {
+		h.write("/data/"+pidFile, []byte("1\n/data\n1790000000\n5432\n"))
+		h.putAll(1, 4)
+		h.sys.free = roomFor*withinCall*full - 1
+		h.wantBytes(seg(1, 1), wal(seg(1, 1), full))
+		h.wantStaged()
+		h.sys.free++
+		h.wantBytes(seg(1, 1), wal(seg(1, 1), full))
+		h.wantStaged(seg(1, 2), seg(1, 3), seg(1, 4))
+	})
+}
+
+// A disk on which segments wait holds up no answer, and is not waited for.
+func TestWithinCallDoesNotWaitForTheDisk(t *testing.T) {
+	withHelper(t, standbySignal, func(h *helped) {
+		h.write("/data/"+pidFile, []byte("1\n/data\n1790000000\n5432\n"))
+		h.putAll(1, 12)
+		h.localHook = func(op vfs.Op) error {
+			switch {
+			case !strings.HasPrefix(op.Name, h.dir().Path):
+			case op.Kind == vfs.OpSync:
+				t.Errorf("%s was synced", op.Name)
+			case op.Kind == vfs.OpWriteAt && strings.Contains(op.Name, name(seg(1, 3))):
+				time.Sleep(time.Minute)
+			}
+			return nil
+		}
+		if took := elapsed(func() { h.wantBytes(seg(1, 1), wal(seg(1, 1), full)) }); took > withinGrace {
+			t.Errorf("it took %v", took)
+		}
+		h.wantStaged(seg(1, 2), seg(1, 4))
+		time.Sleep(time.Minute) // until it answers
+	})
+}
+
+// What a process holds for reading is bounded: who finds no room waits, and what needs
+// more than all has it for itself. The asked segment waits for nothing.
+func TestMemoryIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(10)
+		st := func(n int64) *stream { return &stream{memory: func() int64 { return n }} }
+		var taken atomic.Int64
+		take := func(ctx context.Context, n int64) {
+			if held, err := m.take(ctx, st(n)); err == nil {
+				taken.Add(held)
+			}
+		}
+		asked := m.grab(st(8))
+		ctx, cancel := context.WithCancel(t.Context())
+		go take(ctx, 8)
+		go take(t.Context(), 99)
+		synctest.Wait()
+		if taken.Load() != 0 || m.grab(st(8)) != 0 {
+			t.Error("more was given than there is")
+		}
+		cancel()
+		m.give(asked)
+		synctest.Wait()
+		if taken.Load() != 10 {
+			t.Errorf("%d was given", taken.Load())
+		}
+		m.give(10)
+		if _, err := m.take(t.Context(), &stream{}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A call waits for what is on its way as long as it comes, and then fetches it itself.
 func TestOnItsWay(t *testing.T) {
 	n := seg(1, 2)

@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
@@ -75,15 +76,15 @@ func (p *ahead) tell(line string) {
 	}
 }
 
-// begin has what comes behind segment n fetched, which is about to be transferred, if
-// nobody does that yet: by a helper, or by this call. What comes of it never is an
+// begin has what comes behind segment n fetched, which st is about to bring, if nobody
+// does that yet: by a helper, or by this call. What comes of it never is an
 // answer.
-func (p *ahead) begin(ctx context.Context, n segment.Name) {
+func (p *ahead) begin(ctx context.Context, n segment.Name, st *stream) {
 	if p == nil || p.helped || p.begun {
 		return
 	}
 	p.begun = true
-	if err := p.beginAs(ctx, n, p.call.dir.Postmaster()); err != nil {
+	if err := p.beginAs(ctx, n, st, p.call.dir.Postmaster()); err != nil {
 		p.call.log.Debug("nothing is prefetched", "error", err)
 	}
 }
@@ -92,7 +93,7 @@ func (p *ahead) begin(ctx context.Context, n segment.Name) {
 // that for one of its own.
 const firstProcess = 1
 
-func (p *ahead) beginAs(ctx context.Context, n segment.Name, server pgdata.Postmaster) (err error) {
+func (p *ahead) beginAs(ctx context.Context, n segment.Name, st *stream, server pgdata.Postmaster) (err error) {
 	defer recovered(&err)
 	o := &p.call.o.Prefetch
 	byCalls := p.dir.ByCalls(server)
@@ -113,9 +114,24 @@ func (p *ahead) beginAs(ctx context.Context, n segment.Name, server pgdata.Postm
 	}
 	p.dir.Clear() // of calls that were killed
 	if !p.call.dir.Promoting() {
-		p.beside = p.fetchBeside(ctx, n)
+		p.beside, err = p.fetchBeside(ctx, n, st)
 	}
-	return nil
+	return err
+}
+
+// window is how many segments may wait, however large they are.
+func (p *ahead) window(size segment.Size) uint64 {
+	return uint64(min(int64(p.call.o.Prefetch.Ahead), max(1, maxAheadBytes/int64(size))))
+}
+
+// room finds out whether the disk has room for so many segments.
+func (p *ahead) room(segments uint64, size segment.Size) error {
+	free, err := p.system.Free(p.dir.Path)
+	need := roomFor * int64(segments) * int64(size)
+	if err == nil && free < need {
+		err = fmt.Errorf("%s has %d MiB left, and %d are wanted", p.dir.Path, free>>20, need>>20)
+	}
+	return err
 }
 
 // end ends what the call itself fetches.

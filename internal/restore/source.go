@@ -53,6 +53,10 @@ type stream struct {
 	at     io.ReaderAt
 	length int64
 
+	// memory tells, before the first byte is read, about how much of it the reading
+	// takes; nil for what takes none to speak of, and for what is no sealed segment.
+	memory func() int64
+
 	// digest says that the end of body comes only if every byte was found to
 	// be what was stored.
 	digest bool

@@ -20,7 +20,8 @@ func (s *archiveSource) segment(ctx context.Context, n segment.Name) (*stream, e
 	if err != nil {
 		return nil, err
 	}
-	return &stream{where: s.where, body: body, digest: true}, nil
+	memory := body.(interface{ Memory() int64 }).Memory
+	return &stream{where: s.where, body: body, memory: memory, digest: true}, nil
 }
 
 func (s *archiveSource) partials(ctx context.Context, n segment.Name) ([]partial, error) {

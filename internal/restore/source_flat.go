@@ -150,7 +150,7 @@ func (s *flat) open(ctx context.Context, name string, m codec.Method) (*stream, 
 		stored.Close() // nothing was read
 		return nil, err
 	}
-	st.body = decoded{plain, stored}
+	st.body, st.memory = decoded{plain, stored}, plain.Memory
 	return st, nil
 }
 
