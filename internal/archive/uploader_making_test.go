@@ -3,6 +3,7 @@ package archive
 import (
 	"path"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,7 +13,7 @@ import (
 )
 
 // However many uploads are in flight, no more objects are made at a time than there are
-// processors, while the store may be as slow as it likes.
+// processors. That may take long, which is not for want of an answer of the archive.
 func TestObjectsInTheMaking(t *testing.T) {
 	processors := runtime.GOMAXPROCS(0)
 	workers := 3 * processors
@@ -26,7 +27,7 @@ func TestObjectsInTheMaking(t *testing.T) {
 		disk := vfs.NewFault(r.disk, func(op vfs.Op) error {
 			if op.Kind == vfs.OpReadAt && op.Offset == 0 && len(path.Base(op.Name)) == len("000000010000000000000001") {
 				most.Store(max(most.Load(), making.Add(1)))
-				time.Sleep(time.Second)
+				time.Sleep(tryTimeout - time.Second)
 				making.Add(-1)
 			}
 			return nil
@@ -37,6 +38,11 @@ func TestObjectsInTheMaking(t *testing.T) {
 		}
 		if got := most.Load(); got != int64(processors) {
 			t.Errorf("%d objects in the making at a time, with %d processors", got, processors)
+		}
+		for _, line := range r.log.lines() {
+			if strings.HasPrefix(line, "WARN") {
+				t.Error(line)
+			}
 		}
 	})
 }
