@@ -18,7 +18,9 @@ import (
 
 const (
 	dirSuffix     = ".ahead"
-	scratchSuffix = ".tmp"
+	scratchSuffix = ".tmp"  // of what is fetched
+	syncSuffix    = ".sync" // of what is there, and is synced
+	signSuffix    = ".sign" // of what grows while something comes
 
 	bellFile  = "asked"
 	callsFile = "calls"
@@ -74,6 +76,10 @@ type Scratch struct {
 	dir  *Dir
 	name string
 	file string // that it will be
+
+	signName string
+	sign     vfs.File // nil: there was no need to say anything
+	came     int64    // how often that was
 }
 
 // Begin makes a file for a segment. That it is there says that the segment is on its
@@ -86,19 +92,50 @@ func (d *Dir) Begin(file string) (*Scratch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Scratch{File: f, dir: d, name: name, file: file}, nil
+	return &Scratch{File: f, dir: d, name: name, file: file, signName: name + signSuffix}, nil
 }
+
+// Came says that something of the segment has come: a file that is written to in large
+// pieces, or not at all where there are zeros, looks as if nothing did. It fails when the
+// file was taken away.
+func (s *Scratch) Came() error {
+	if there, err := vfs.Exists(s.dir.FS, s.name); err != nil || !there {
+		return errors.Join(err, errTaken)
+	}
+	if s.sign == nil {
+		f, err := s.dir.FS.Create(s.signName, 0o600)
+		if err != nil {
+			return err
+		}
+		s.sign = f
+	}
+	_, err := s.sign.WriteAt([]byte{0}, s.came)
+	s.came++
+	return err
+}
+
+var errTaken = errors.New("nobody waits for it any more")
 
 // Stage gives the file the name of its segment, and closes it. Its bytes are synced
 // before: so it is whole under this name also after a crash, and PostgreSQL, which syncs
-// every segment that it is given, need not wait for the disk.
-func (s *Scratch) Stage() error { return s.stage(s.File) }
+// every segment that it is given, need not wait for the disk. Meanwhile it has a name
+// which says that.
+func (s *Scratch) Stage() error {
+	synced := s.name + syncSuffix
+	if err := vfs.Move(s.dir.FS, nil, s.name, synced); err != nil {
+		s.Abandon()
+		return err
+	}
+	s.name = synced
+	return s.stage(s.File)
+}
 
 // StageUnsynced is Stage for those who have no time. It is whole until the machine ends,
 // and [Dir.ByCalls] is true until then.
 func (s *Scratch) StageUnsynced() error { return s.stage(nil) }
 
 func (s *Scratch) stage(synced vfs.File) error {
+	s.unsign()
 	err := errors.Join(vfs.Move(s.dir.FS, synced, s.name, s.dir.file(s.file)), s.Close())
 	if err != nil {
 		_ = s.dir.FS.Remove(s.name)
@@ -110,6 +147,15 @@ func (s *Scratch) stage(synced vfs.File) error {
 func (s *Scratch) Abandon() {
 	s.Close()
 	_ = s.dir.FS.Remove(s.name)
+	s.unsign()
+}
+
+func (s *Scratch) unsign() {
+	if s.sign != nil {
+		s.sign.Close()
+		_ = s.dir.FS.Remove(s.signName)
+		s.sign = nil
+	}
 }
 
 // Drop removes a staged segment. What cannot be removed is in nobody's way.
@@ -117,8 +163,10 @@ func (d *Dir) Drop(file string) { _ = d.FS.Remove(d.file(file)) }
 
 // Flight is a segment on its way. One that is another than before has got on.
 type Flight struct {
+	Syncing bool // all of it is there
 	scratch string
 	id      vfs.FileID
+	came    int64
 }
 
 // Flying lists the segments that are on their way.
@@ -126,15 +174,26 @@ func (d *Dir) Flying() map[string]Flight {
 	flying := map[string]Flight{}
 	entries, _ := d.FS.ReadDir(d.Path) // without it there is nothing to wait for
 	for _, e := range entries {
-		if file, rest, _ := strings.Cut(e.Name, "."); strings.HasSuffix(rest, scratchSuffix) {
-			flying[file] = Flight{e.Name, e.ID}
+		file, rest, _ := strings.Cut(e.Name, ".")
+		f := flying[file]
+		switch suffix := filepath.Ext(rest); suffix {
+		case scratchSuffix, syncSuffix:
+			f.Syncing, f.scratch, f.id = suffix == syncSuffix, e.Name, e.ID
+		case signSuffix: // behind the file that it is of
+			f.came = e.Size
+		}
+		if f.scratch != "" {
+			flying[file] = f
 		}
 	}
 	return flying
 }
 
 // GiveUp takes away a segment that is on its way.
-func (d *Dir) GiveUp(f Flight) { _ = d.FS.Remove(d.file(f.scratch)) }
+func (d *Dir) GiveUp(f Flight) {
+	_ = d.FS.Remove(d.file(f.scratch))
+	_ = d.FS.Remove(d.file(f.scratch + signSuffix))
+}
 
 // Clear removes what is on its way.
 func (d *Dir) Clear() {

@@ -134,9 +134,8 @@ func (c *call) deliver(s *staged, cut int64) finding {
 	return finding{verdict: delivered}
 }
 
-// tail chooses among the partials of a segment, and what there is of it in chunks,
-// and delivers one. At most two of
-// them are on disk at a time.
+// tail chooses among the partials of a segment, and what there is of it in chunks, and
+// delivers one. At most two of them are on disk at a time.
 type tail struct {
 	call *call
 	name segment.Name

@@ -14,7 +14,6 @@ import (
 
 	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/internal/prefetch"
-	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -87,7 +86,7 @@ func (f *fetcher) fetch(ctx context.Context, n segment.Name) (there bool, err er
 		if err := scratch.Preallocate(int64(f.cluster.Size)); err != nil {
 			return &localError{err}
 		}
-		st.body = &showing{ReadCloser: st.body, file: scratch, last: int64(f.cluster.Size) - 1, shown: time.Now()}
+		st.body = &showing{ReadCloser: st.body, scratch: scratch, shown: time.Now()}
 		s := &staged{fsys: f.o.FS, file: scratch, where: st.where}
 		return s.sealed(st, n, f.cluster)
 	})
@@ -144,20 +143,18 @@ func (m *memory) give(held int64) {
 	m.shared.Release(held)
 }
 
-// showing makes what is read show in a file: one that is written to in large pieces, or
-// not at all where there are zeros, looks as if nothing came.
+// showing makes what is read show in the staging directory.
 type showing struct {
 	io.ReadCloser
-	file  vfs.File
-	last  int64 // the offset of its last byte, which is written last
-	shown time.Time
+	scratch *prefetch.Scratch
+	shown   time.Time
 }
 
 func (b *showing) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if n > 0 && time.Since(b.shown) >= lifeSign {
 		b.shown = time.Now()
-		if _, err := b.file.WriteAt(zeros[:1], b.last); err != nil {
+		if err := b.scratch.Came(); err != nil {
 			return 0, &localError{err}
 		}
 	}

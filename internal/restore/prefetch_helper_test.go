@@ -459,28 +459,87 @@ func TestOnItsWay(t *testing.T) {
 	}
 }
 
-// What comes slowly shows, so that no call takes it for something that hangs.
+// What comes slowly shows, so that no call takes it for something that hangs, and what was
+// taken away is not fetched on.
 func TestSlowlyOnItsWay(t *testing.T) {
-	inMode(t, recoverySignal, func(t *testing.T, w *world) {
+	withHelper(t, recoverySignal, func(h *helped) {
 		n := seg(1, 2)
-		last := time.Now()
-		fsys := vfs.NewFault(w.fs, func(op vfs.Op) error {
-			if op.Kind == vfs.OpWriteAt && time.Since(last) > flightStall/2 {
-				t.Errorf("nothing was to be seen for %v", time.Since(last))
+		h.must(h.dir().Make())
+		scratch, err := h.dir().Begin(name(n))
+		h.must(err)
+		h.must(scratch.Preallocate(full))
+		body := &showing{ReadCloser: io.NopCloser(slowReader{bytes.NewReader(make([]byte, full))}), scratch: scratch, shown: time.Now()}
+		before := h.dir().Flying()[name(n)]
+		for range 10 {
+			_, err := body.Read(make([]byte, 10_000))
+			h.must(err)
+			now := h.dir().Flying()[name(n)]
+			if now == before {
+				t.Error("nothing was to be seen")
 			}
-			last = time.Now()
-			return nil
-		})
-		file, err := fsys.Create("/scratch/segment", 0o600)
-		w.must(err)
-		w.must(file.Preallocate(full))
-		s := &staged{fsys: fsys, file: file}
-		body := io.NopCloser(slowReader{bytes.NewReader(wal(n, full))})
-		if _, err := s.fill(&showing{ReadCloser: body, file: file, last: full - 1, shown: time.Now()}, full); err != io.EOF {
-			t.Error(err)
+			before = now
 		}
-		if at := firstDifference(w.read("/scratch/segment"), wal(n, full)); at < full {
-			t.Errorf("the bytes differ at %d", at)
+		h.dir().GiveUp(before)
+		if _, err := body.Read(make([]byte, 10_000)); err == nil {
+			t.Error("it goes on")
+		}
+		scratch.Abandon()
+		if got := h.list(); len(got) > 0 {
+			t.Errorf("%v is left", got)
+		}
+	})
+}
+
+// A call that should not wait takes nothing away from the next ones; nor does one whose
+// segment alone does not come.
+func TestGivenUpAlone(t *testing.T) {
+	for title, with := range map[string]func(h *helped){
+		"own copy": func(h *helped) { h.write("/data/pg_wal/"+name(seg(1, 2)), wal(seg(1, 2), full)) },
+		"others come": func(h *helped) {
+			h.all.Go(func() {
+				for range 40 {
+					time.Sleep(flightStall / 10)
+					h.write(h.dir().Segment(name(seg(1, 3)))+".0.tmp", nil) // another one
+				}
+			})
+		},
+		"syncing": func(h *helped) { h.write(h.dir().Segment(name(seg(1, 4)))+".0.tmp.sync", nil) },
+	} {
+		t.Run(title, func(t *testing.T) {
+			withHelper(t, standbySignal, func(h *helped) {
+				h.putAll(1, 4)
+				h.fakeHelper()
+				for n := uint64(2); n <= 3; n++ {
+					h.write(h.dir().Segment(name(seg(1, n)))+".0.tmp", nil)
+				}
+				with(h)
+				h.wantBytes(seg(1, 2), wal(seg(1, 2), full))
+				if !h.exists(h.dir().Segment(name(seg(1, 3))) + ".0.tmp") {
+					t.Error("it took away what is for the next call")
+				}
+			})
+		})
+	}
+}
+
+// A disk that is slow to sync has nothing fetched twice.
+func TestSlowSync(t *testing.T) {
+	withHelper(t, recoverySignal, func(h *helped) {
+		h.putAll(1, 12)
+		h.changed = func(o *Options) {
+			o.FS = vfs.NewFault(h.fs, func(op vfs.Op) error {
+				if op.Kind == vfs.OpSync {
+					time.Sleep(flightStall * 5 / 4)
+				}
+				return nil
+			})
+		}
+		for n := uint64(1); n <= 9; n++ {
+			h.wantBytes(seg(1, n), wal(seg(1, n), full))
+		}
+		opened := h.took()
+		if once := slices.Compact(slices.Clone(opened)); len(once) < len(opened) {
+			t.Errorf("%v was opened", opened)
 		}
 	})
 }
@@ -790,14 +849,19 @@ func TestPrefetchedRecoveries(t *testing.T) {
 
 // torment does something to the helper now and then.
 func (h *helped) torment(r *rand.Rand) {
-	var kill func()
+	var kill func() // all that were started
+	all := h.ctx
 	h.changed = func(o *Options) {
 		var killed atomic.Bool
-		ctx, cancel := context.WithCancel(context.Background())
-		h.ctx, h.stop = ctx, cancel
+		ctx, cancel := context.WithCancel(all)
+		h.ctx = ctx
+		before := kill
 		kill = func() {
 			killed.Store(true) // so it cannot remove anything
 			cancel()
+			if before != nil {
+				before()
+			}
 			h.all.Wait()
 		}
 		fails := -1

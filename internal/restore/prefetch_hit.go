@@ -21,8 +21,15 @@ const (
 	// nothing of it comes. Then it fetches the segment itself.
 	flightStall = 2 * time.Second
 
+	// flightQuick is the same where the call should not wait.
+	flightQuick = flightStall / 4
+
+	// flightSync is the same for a segment that is there and is synced, by a disk that
+	// may have much to do.
+	flightSync = 15 * time.Second
+
 	// lifeSign is how often what comes shows, if it does not by itself.
-	lifeSign = flightStall / 8
+	lifeSign = flightQuick / 10
 
 	// flightLook is how often it looks.
 	flightLook = 2 * time.Millisecond
@@ -161,7 +168,7 @@ func (p *ahead) deliver(a *attempt) (f finding, done bool) {
 	if !p.helped && !p.dir.ByCalls(p.call.dir.Postmaster()) {
 		return finding{}, false
 	}
-	for w := (flight{ahead: p, file: file, stall: stallOf(a)}); ; {
+	for w := (flight{ahead: p, file: file, begun: time.Now()}); ; {
 		staged, err := p.call.o.FS.OpenWrite(p.dir.Segment(file))
 		if err == nil {
 			return p.hand(a, staged)
@@ -241,19 +248,23 @@ type flight struct {
 	ahead *ahead
 	file  string
 	seen  map[string]prefetch.Flight // what was on its way when something came last
-	since time.Time
-	stall time.Duration
-	moved bool // something came since the watch began
+	begun time.Time
+	since time.Time // when something came last
+	moved bool      // something came since the watch began
 }
 
-// stallOf is how long nothing needs to come within a look, so that there is time left to
-// fetch the segment.
-func stallOf(a *attempt) time.Duration {
+// stall is how long nothing of a segment needs to come, so that there is time left to
+// fetch it.
+func (w *flight) stall(a *attempt, f prefetch.Flight) time.Duration {
 	deadline, waits := a.ctx.Deadline()
-	if !waits {
-		return lifeSign
+	left := deadline.Sub(w.begun) / 2
+	switch {
+	case !waits:
+		return flightQuick
+	case f.Syncing:
+		return min(flightSync, left)
 	}
-	return min(flightStall, time.Until(deadline)/2)
+	return min(flightStall, left)
 }
 
 // goesOn waits a moment, and tells whether to look for the segment again. Once something
@@ -272,8 +283,10 @@ func (w *flight) goesOn(a *attempt) bool {
 	case !was || f != before:
 		w.moved = w.moved || was
 		w.seen, w.since = now, time.Now()
-	case time.Since(w.since) >= w.stall:
-		w.giveUp(now)
+	case time.Since(w.since) >= w.stall(a, f):
+		if time.Since(w.since) >= flightStall {
+			w.giveUp(now)
+		}
 		return false
 	}
 	ctx := a.ctx
@@ -283,11 +296,16 @@ func (w *flight) goesOn(a *attempt) bool {
 	return pause(ctx, flightLook)
 }
 
-// giveUp takes away what does not come, so that no call waits for it any more.
+// giveUp takes away what does not come, so that no call waits for it any more, if the
+// helper hangs. While anything comes, it is the asked segment alone that does not, and
+// what the next calls need stays.
 func (w *flight) giveUp(now map[string]prefetch.Flight) {
 	for file, f := range now {
-		if f == w.seen[file] {
-			w.ahead.dir.GiveUp(f)
+		if f.Syncing || f != w.seen[file] {
+			return
 		}
+	}
+	for _, f := range now {
+		w.ahead.dir.GiveUp(f)
 	}
 }

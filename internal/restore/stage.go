@@ -27,8 +27,8 @@ const (
 // while one of them waits.
 var scratchSuffixes = [2]string{".walrecv.tmp", ".walrecv-2.tmp"}
 
-// staged is a file that is being made, beside %p or where segments are prefetched, of full length from the start:
-// what is not written reads as zeros.
+// staged is a file that is being made, beside %p or where segments are prefetched, of
+// full length from the start: what is not written reads as zeros.
 type staged struct {
 	fsys  vfs.FS
 	name  string
