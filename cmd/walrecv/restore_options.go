@@ -75,6 +75,14 @@ func (c *restoreConfig) complete(cmd *cobra.Command, args []string) error {
 	if c.prefetchDir != "" && !filepath.IsAbs(c.prefetchDir) {
 		return usageError("--prefetch-dir must be absolute: the server runs this in its data directory")
 	}
+	if c.spool != "" {
+		// The helper opens it from another directory.
+		spool, err := filepath.Abs(c.spool)
+		if err != nil {
+			return err
+		}
+		c.spool = spool
+	}
 	return nil
 }
 

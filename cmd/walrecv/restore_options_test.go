@@ -81,6 +81,7 @@ func TestRestoreOptions(t *testing.T) {
 		{"", "--spool /s f p", plain},
 		{"", "f p --spool /s", plain},
 		{"WALRECV_SPOOL=/s", "f p", plain},
+		{"", "--spool ../../../../../../../../../../../../s f p", plain}, // the helper runs elsewhere
 		{"", "--spool /s --prefetch-dir /keep f p", with(func(c *restoreConfig) { c.prefetchDir = "/keep" })},
 		{"", "--spool /s --tail never f p", with(func(c *restoreConfig) { c.tail = tailNever })},
 		{"", "--spool /s --system-id 7400000000000000001 f p", with(func(c *restoreConfig) { c.read.systemID = 7400000000000000001 })},
