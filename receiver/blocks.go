@@ -11,8 +11,8 @@ const (
 	// than would make a part of its own.
 	blockLen = 2*(messageHeadLen+walHeadLen+128<<10) + unsplit/2
 
-	// spareBlocks are kept for the next use. What waits for the verifier is in as many
-	// of them, mostly, and in one for each piece at most.
+	// spareBlocks are kept for the next use. What waits for the verifier is in about as
+	// many, with two pieces in each; with one in each there are 33, of 8.6 MB together.
 	spareBlocks = 16
 )
 
