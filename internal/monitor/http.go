@@ -6,13 +6,16 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // Handler answers /metrics, /healthz and /readyz, for GET and HEAD, and nothing
 // else.
 func (m *Monitor) Handler() http.Handler {
 	pages := map[string]http.Handler{
-		"/metrics": http.HandlerFunc(m.metrics),
+		// What one collector cannot tell must not hide what the others can.
+		"/metrics": promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
 		"/healthz": http.HandlerFunc(healthz),
 		"/readyz":  http.HandlerFunc(m.readyz),
 	}

@@ -4,6 +4,9 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
 	"github.com/walrecv/walrecv/segment"
 )
 
@@ -14,116 +17,165 @@ var (
 	uploadBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120}
 )
 
-// The metrics of a receiver. docs/metrics.md has the same names, labels and
-// sentences.
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("walrecv_"+name, help, labels, nil)
+}
+
+// What is read from the state when it is asked for. docs/metrics.md has the same
+// names, labels and sentences.
 var (
-	receivedLSN = &metric{"walrecv_received_lsn", gauge, "Position up to which WAL was received, in bytes.", nil}
-	writtenLSN  = &metric{"walrecv_written_lsn", gauge, "Position up to which WAL was written to the spool, in bytes.", nil}
-	flushedLSN  = &metric{"walrecv_flushed_lsn", gauge, "Position up to which WAL is durable in the spool, in bytes.", nil}
-	sealedLSN   = &metric{"walrecv_sealed_lsn", gauge, "End of the newest complete segment of the spool, in bytes.", nil}
-	archivedLSN = &metric{"walrecv_archived_lsn", gauge, "Position up to which the archive holds all WAL, in bytes.", nil}
-	serverLSN   = &metric{"walrecv_server_lsn", gauge, "Position that the server reported last, in bytes.", nil}
+	receivedLSN = desc("received_lsn", "Position up to which WAL was received, in bytes.")
+	writtenLSN  = desc("written_lsn", "Position up to which WAL was written to the spool, in bytes.")
+	flushedLSN  = desc("flushed_lsn", "Position up to which WAL is durable in the spool, in bytes.")
+	sealedLSN   = desc("sealed_lsn", "End of the newest complete segment of the spool, in bytes.")
+	archivedLSN = desc("archived_lsn", "Position up to which the archive holds all WAL, in bytes.")
+	serverLSN   = desc("server_lsn", "Position that the server reported last, in bytes.")
 
-	lagBytes   = &metric{"walrecv_lag_bytes", gauge, "WAL between a stage and the position that the server reported last.", []string{"stage"}}
-	lagSeconds = &metric{"walrecv_lag_seconds", gauge, "Time since the server passed the position of a stage, 0 for a stage that has caught up; without a connection at least the time since the server was heard from.", []string{"stage"}}
-	unarchived = &metric{"walrecv_oldest_unarchived_seconds", gauge, "How long the oldest file waits that is to be archived and is not, 0 if there is none.", nil}
+	lagBytes   = desc("lag_bytes", "WAL between a stage and the position that the server reported last.", "stage")
+	lagSeconds = desc("lag_seconds", "Time since the server passed the position of a stage, 0 for a stage that has caught up; without a connection at least the time since the server was heard from.", "stage")
+	unarchived = desc("oldest_unarchived_seconds", "How long the oldest file waits that is to be archived and is not, 0 if there is none.")
 
-	spoolBytes = &metric{"walrecv_spool_bytes", gauge, "Size of all files in the spool.", nil}
-	spoolMax   = &metric{"walrecv_spool_max_bytes", gauge, "Size that the segments in the spool may have, beyond which nothing is read from the server.", nil}
-	paused     = &metric{"walrecv_paused", gauge, "Whether nothing is read from the server because the spool is full: 1 or 0.", nil}
-	gaps       = &metric{"walrecv_gaps", gauge, "Ranges of WAL that are missing, and that the operator agreed to go on without.", nil}
-	timeline   = &metric{"walrecv_timeline", gauge, "Timeline that is received.", nil}
-	streaming  = &metric{"walrecv_streaming", gauge, "Whether WAL is being streamed: 1 or 0.", nil}
+	spoolBytes = desc("spool_bytes", "Size of all files in the spool.")
+	spoolMax   = desc("spool_max_bytes", "Size that the segments in the spool may have, beyond which nothing is read from the server.")
+	paused     = desc("paused", "Whether nothing is read from the server because the spool is full: 1 or 0.")
+	gaps       = desc("gaps", "Ranges of WAL that are missing, and that the operator agreed to go on without.")
+	timeline   = desc("timeline", "Timeline that is received.")
+	streaming  = desc("streaming", "Whether WAL is being streamed: 1 or 0.")
 
-	lastBackup   = &metric{"walrecv_last_backup_timestamp_seconds", gauge, "When the newest good base backup in the archive ended, in seconds since 1970.", nil}
-	lastDrill    = &metric{"walrecv_last_drill_timestamp_seconds", gauge, "When the last restore drill ended, in seconds since 1970.", nil}
-	drillSuccess = &metric{"walrecv_last_drill_success", gauge, "Whether the last restore drill succeeded: 1 or 0.", nil}
+	lastBackup   = desc("last_backup_timestamp_seconds", "When the newest good base backup in the archive ended, in seconds since 1970.")
+	lastDrill    = desc("last_drill_timestamp_seconds", "When the last restore drill ended, in seconds since 1970.")
+	drillSuccess = desc("last_drill_success", "Whether the last restore drill succeeded: 1 or 0.")
 
-	walBytes       = &metric{"walrecv_wal_bytes_total", counter, "WAL received since the start.", nil}
-	verifyFailures = &metric{"walrecv_wal_verify_failures_total", counter, "Places of received WAL that were not sound.", nil}
-	reconnects     = &metric{"walrecv_reconnects_total", counter, "How often streaming began again on a new connection.", nil}
-	buildInfo      = &metric{"walrecv_build_info", gauge, "The version that runs, as labels; always 1.", []string{"commit", "goversion", "version"}}
-
-	uploads  = &metric{"walrecv_uploads_total", counter, "Tries to upload something to the archive that ended.", []string{"kind", "result"}}
-	requests = &metric{"walrecv_store_requests_total", counter, "Requests to the store of the archive that ended.", []string{"op", "result"}}
-	syncs    = &metric{"walrecv_sync_seconds", histogram, "How long syncs of the spool took.", nil}
-	uploaded = &metric{"walrecv_upload_seconds", histogram, "How long tries to upload something to the archive took that succeeded.", nil}
+	walBytes       = desc("wal_bytes_total", "WAL received since the start.")
+	verifyFailures = desc("wal_verify_failures_total", "Places of received WAL that were not sound.")
+	reconnects     = desc("reconnects_total", "How often streaming began again on a new connection.")
+	buildInfo      = desc("build_info", "The version that runs, as labels; always 1.", "version", "commit", "goversion")
 )
 
-// page collects what is known. Without an archive there are no metrics of one.
-func (m *Monitor) page() *page {
+// always are the metrics that do not need an archive, archiveOnly those that do.
+var (
+	always = []*prometheus.Desc{
+		receivedLSN, writtenLSN, flushedLSN, sealedLSN, serverLSN, lagBytes, lagSeconds, spoolBytes, gaps,
+		timeline, streaming, walBytes, verifyFailures, reconnects, buildInfo,
+	}
+	archiveOnly = []*prometheus.Desc{archivedLSN, unarchived, spoolMax, paused, lastBackup, lastDrill, drillSuccess}
+)
+
+// register makes the registry. Without an archive there are no metrics of one.
+func (m *Monitor) register() {
+	m.syncs = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "walrecv_sync_seconds", Help: "How long syncs of the spool took.", Buckets: syncBuckets,
+	})
+	m.uploads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "walrecv_uploads_total", Help: "Tries to upload something to the archive that ended.",
+	}, []string{"kind", "result"})
+	m.uploaded = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "walrecv_upload_seconds", Help: "How long tries to upload something to the archive took that succeeded.", Buckets: uploadBuckets,
+	})
+	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "walrecv_store_requests_total", Help: "Requests to the store of the archive that ended.",
+	}, []string{"op", "result"})
+	m.registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		(*collector)(m), m.syncs,
+	)
+	if m.o.Archive {
+		m.registry.MustRegister(m.uploads, m.uploaded, m.requests)
+	}
+}
+
+// collector is a Monitor as a [prometheus.Collector].
+type collector Monitor
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, d := range always {
+		descs <- d
+	}
+	if c.o.Archive {
+		for _, d := range archiveOnly {
+			descs <- d
+		}
+	}
+}
+
+// Collect implements [prometheus.Collector]. What is not known is left out.
+func (c *collector) Collect(metrics chan<- prometheus.Metric) {
+	m := (*Monitor)(c)
 	now, s := time.Now(), m.o.State()
-	p := &page{}
-	p.process(m.began)
-	p.state(s)
+	e := emitter{metrics}
+	e.positions(s, m.o.Archive)
 	for _, l := range m.lags(s, now) {
-		p.add(lagBytes, float64(l.bytes), l.stage)
-		p.add(lagSeconds, l.seconds, l.stage)
+		e.gauge(lagBytes, float64(l.bytes), l.stage)
+		e.gauge(lagSeconds, l.seconds, l.stage)
+	}
+	if m.o.Archive {
+		if waits, known := s.unarchived(now); known {
+			e.gauge(unarchived, waits.Seconds())
+		}
+		if s.SpoolMax != 0 {
+			e.gauge(spoolMax, float64(s.SpoolMax))
+		}
+		e.gauge(paused, boolean(!s.PausedSince.IsZero()))
+		e.proof(m.o.Proof())
 	}
 	if spool, known := m.o.Spool(); known {
-		p.add(spoolBytes, float64(spool.Bytes))
-		p.add(gaps, float64(spool.Gaps))
+		e.gauge(spoolBytes, float64(spool.Bytes))
+		e.gauge(gaps, float64(spool.Gaps))
 	}
-	p.add(buildInfo, 1, m.o.Commit, runtime.Version(), m.o.Version)
-	m.syncs.collect(p)
-	if m.o.Archive {
-		m.archive(p, s, now)
-	}
-	return p
-}
-
-func (p *page) state(s State) {
-	p.position(receivedLSN, s.Received)
-	p.position(writtenLSN, s.Written)
-	p.position(flushedLSN, s.Flushed)
-	p.position(sealedLSN, s.Sealed)
-	p.position(serverLSN, s.Server)
 	if s.Timeline != 0 {
-		p.add(timeline, float64(s.Timeline))
+		e.gauge(timeline, float64(s.Timeline))
 	}
-	p.add(streaming, boolean(s.Streaming))
-	p.add(walBytes, float64(s.WALBytes))
-	p.add(verifyFailures, float64(s.VerifyFailures))
-	p.add(reconnects, float64(s.Reconnects))
+	e.gauge(streaming, boolean(s.Streaming))
+	e.counter(walBytes, s.WALBytes)
+	e.counter(verifyFailures, s.VerifyFailures)
+	e.counter(reconnects, s.Reconnects)
+	e.gauge(buildInfo, 1, m.o.Version, m.o.Commit, runtime.Version())
 }
 
-// archive adds what is there only with one.
-func (m *Monitor) archive(p *page, s State, now time.Time) {
-	p.position(archivedLSN, s.Archived)
-	if waits, known := s.unarchived(now); known {
-		p.add(unarchived, waits.Seconds())
-	}
-	if s.SpoolMax != 0 {
-		p.add(spoolMax, float64(s.SpoolMax))
-	}
-	p.add(paused, boolean(!s.PausedSince.IsZero()))
-	if proof, known := m.o.Proof(); known {
-		p.proof(proof)
-	}
-	m.uploads.collect(p)
-	m.uploaded.collect(p)
-	m.requests.collect(p)
+// emitter sends metrics.
+type emitter struct{ to chan<- prometheus.Metric }
+
+func (e emitter) gauge(d *prometheus.Desc, value float64, labels ...string) {
+	e.to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 }
 
-// position adds one that is known.
-func (p *page) position(m *metric, at segment.LSN) {
+func (e emitter) counter(d *prometheus.Desc, value uint64) {
+	e.to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value))
+}
+
+func (e emitter) position(d *prometheus.Desc, at segment.LSN) {
 	if at != 0 {
-		p.add(m, float64(at))
+		e.gauge(d, float64(at))
 	}
 }
 
-func (p *page) proof(proof Proof) {
-	if !proof.LastBackup.IsZero() {
-		p.add(lastBackup, seconds(proof.LastBackup))
+func (e emitter) proof(p Proof, known bool) {
+	if !known {
+		return
 	}
-	if !proof.LastDrill.IsZero() {
-		p.add(lastDrill, seconds(proof.LastDrill))
-		p.add(drillSuccess, boolean(proof.DrillSuccess))
+	if !p.LastBackup.IsZero() {
+		e.gauge(lastBackup, seconds(p.LastBackup))
+	}
+	if !p.LastDrill.IsZero() {
+		e.gauge(lastDrill, seconds(p.LastDrill))
+		e.gauge(drillSuccess, boolean(p.DrillSuccess))
 	}
 }
 
 // seconds is a time as Prometheus has it.
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
+func (e emitter) positions(s State, archive bool) {
+	e.position(receivedLSN, s.Received)
+	e.position(writtenLSN, s.Written)
+	e.position(flushedLSN, s.Flushed)
+	e.position(sealedLSN, s.Sealed)
+	e.position(serverLSN, s.Server)
+	if archive {
+		e.position(archivedLSN, s.Archived)
+	}
+}
 
 func boolean(b bool) float64 {
 	if b {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
 )
@@ -70,13 +72,14 @@ type Options struct {
 // Monitor keeps what is needed beside the state of the moment. Its methods may
 // be called from any goroutine.
 type Monitor struct {
-	o     Options
-	began time.Time
+	o        Options
+	registry *prometheus.Registry
+	began    time.Time
 
-	syncs    *times
-	uploads  counts // by kind and result
-	uploaded *times
-	requests counts // by operation and result
+	syncs    prometheus.Histogram
+	uploads  *prometheus.CounterVec
+	uploaded prometheus.Histogram
+	requests *prometheus.CounterVec
 
 	mu       sync.Mutex
 	streamed time.Time // when it was seen to stream last
@@ -85,26 +88,26 @@ type Monitor struct {
 
 // New prepares a Monitor. It knows about lags only while [Monitor.Watch] runs.
 func New(o Options) *Monitor {
-	return &Monitor{
-		o: o, began: time.Now(),
-		syncs: newTimes(syncs, syncBuckets), uploads: counts{metric: uploads},
-		uploaded: newTimes(uploaded, uploadBuckets), requests: counts{metric: requests},
-	}
+	m := &Monitor{o: o, registry: prometheus.NewRegistry(), began: time.Now()}
+	m.register()
+	return m
 }
 
 // Synced tells of a sync of the spool.
-func (m *Monitor) Synced(took time.Duration) { m.syncs.add(took) }
+func (m *Monitor) Synced(took time.Duration) { m.syncs.Observe(took.Seconds()) }
 
 // Uploaded tells of an upload to the archive.
 func (m *Monitor) Uploaded(kind string, took time.Duration, err error) {
-	m.uploads.add(kind, result(err))
+	m.uploads.WithLabelValues(kind, result(err)).Inc()
 	if err == nil {
-		m.uploaded.add(took)
+		m.uploaded.Observe(took.Seconds())
 	}
 }
 
 // Requested tells of a request to the store of the archive.
-func (m *Monitor) Requested(op storage.Op, err error) { m.requests.add(string(op), result(err)) }
+func (m *Monitor) Requested(op storage.Op, err error) {
+	m.requests.WithLabelValues(string(op), result(err)).Inc()
+}
 
 // result is an error as a label. That an object is absent, or its key taken, is
 // an answer.

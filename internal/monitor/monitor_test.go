@@ -16,7 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
 	"github.com/walrecv/walrecv/storage"
@@ -121,7 +121,7 @@ func expectValues(t *testing.T, m *Monitor, want map[string]float64) {
 }
 
 func TestLint(t *testing.T) {
-	problems, err := promlint.New(strings.NewReader(scrape(t, everything()))).Lint()
+	problems, err := testutil.GatherAndLint(everything().registry)
 	if err != nil || len(problems) != 0 {
 		t.Error(problems, err)
 	}
@@ -188,10 +188,7 @@ func TestValues(t *testing.T) {
 // TestUnknownIsAbsent: a position that is not known is not 0, and a receiver
 // without an archive has no metrics of one.
 func TestUnknownIsAbsent(t *testing.T) {
-	m := New(Options{
-		State: func() State { return State{} }, Spool: func() (Spool, bool) { return Spool{}, false },
-		Proof: func() (Proof, bool) { return Proof{}, false }, Archive: true,
-	})
+	m := New(Options{State: func() State { return State{} }, Spool: func() (Spool, bool) { return Spool{}, false }, Archive: true})
 	for name := range values(t, m) {
 		switch base, _, _ := strings.Cut(name, "{"); base {
 		case "streaming", "paused", "wal_bytes_total", "wal_verify_failures_total", "reconnects_total", "build_info",

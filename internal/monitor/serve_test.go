@@ -212,17 +212,23 @@ func TestServeOverTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := serving(t, everything(), l)
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+"/metrics", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || len(body) == 0 {
-		t.Errorf("%d, %d bytes, %v", resp.StatusCode, len(body), err)
+	for _, encoding := range []string{"", "gzip"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if encoding != "" {
+			r.Header.Set("Accept-Encoding", encoding)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != 200 || len(body) == 0 || resp.Header.Get("Content-Encoding") != encoding {
+			t.Errorf("%d, %d bytes, encoding %q, %v", resp.StatusCode, len(body), resp.Header.Get("Content-Encoding"), err)
+		}
+		resp.Body.Close()
 	}
 	stop()
 }
