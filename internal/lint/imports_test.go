@@ -43,7 +43,8 @@ var house = map[string]may{
 		},
 	},
 	"internal/restore": {
-		ours: []string{"internal/archive", "internal/codec", "internal/pgdata", "internal/prefetch", "internal/vfs", "segment", "storage"},
+		ours:   []string{"internal/archive", "internal/codec", "internal/pgdata", "internal/prefetch", "internal/vfs", "segment", "storage"},
+		theirs: []string{"golang.org/x/sync"},
 	},
 	"internal/prefetch": {
 		ours:   []string{"internal/pgdata", "internal/vfs"},
