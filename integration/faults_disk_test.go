@@ -186,7 +186,7 @@ func TestFaultsSyncFails(t *testing.T) {
 			victim := segment.Name{Timeline: 1, Number: size.Number(before) + 2}
 			partial := filepath.Join(r.spool, victim.Format(size)+".partial")
 			args := append([]string{
-				"-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-P", partial, "-e", "inject=fsync:error=EIO", r.bin,
+				"-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-P", partial, "-e", "inject=fdatasync:error=EIO", r.bin,
 			}, r.args...)
 			r.Process = pgtest.Command(t, toolPath(t, "strace"), args...).Start()
 			r.streams()
