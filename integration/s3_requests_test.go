@@ -14,7 +14,10 @@ import (
 // for each interval of the tail, nothing at all while the server writes nothing, and
 // one GET for a segment that a server recovers.
 func TestS3Requests(t *testing.T) {
-	const segments = 12
+	const (
+		segments  = 12
+		replyTime = "select reply_time from pg_stat_replication"
+	)
 	s := s3test.Start(t)
 	p := s.Proxy(t)
 	c := pgtest.New(t, pgtest.Options{Major: pgtest.FewVersions(t)[0], WALSegmentSize: 1 << 20, Settings: map[string]string{
@@ -23,7 +26,7 @@ func TestS3Requests(t *testing.T) {
 	}})
 	c.Start()
 	c.Exec("create table mark(name text primary key)")
-	r := watched(newReceiver(t, c, "--archive", p.URL("wal")))
+	r := watched(newReceiver(t, c, "--archive", p.URL("wal"), "--status-interval", "1s"))
 	r.env = s.Environ()
 	r.start()
 	backup := c.BaseBackup(t, "").Dir
@@ -54,7 +57,10 @@ func TestS3Requests(t *testing.T) {
 	// Chunks of the tail that are not needed any more may still be deleted.
 	pgtest.Eventually(t, patience, func() bool {
 		p.ResetCounts()
-		time.Sleep(3 * time.Second) // of the tail's intervals
+		for range 3 { // of the status's intervals, which are those of the tail
+			last := c.Query(replyTime)
+			pgtest.Eventually(t, patience, func() bool { return c.Query(replyTime) != last }, "the receiver gives no sign of life")
+		}
 		return p.Total() == 0
 	}, "an idle server makes requests: %v", p.Counts())
 	r.Kill()
