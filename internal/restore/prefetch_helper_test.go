@@ -184,11 +184,11 @@ func TestHelperHasLostItsDirectory(t *testing.T) {
 			helpers++
 			first := helpers == 1
 			o.FS = vfs.NewFault(h.fs, func(op vfs.Op) error {
-				switch {
-				case first && op.Kind == vfs.OpSync:
-					time.Sleep(helperLook / 2) // a busy disk
-				case !first && op.Kind == vfs.OpWriteAt && op.Offset > 0:
-					time.Sleep(helperLook) // a slow network
+				switch content := op.Kind == vfs.OpWriteAt && op.Offset > 0 && strings.HasSuffix(op.Name, ".tmp"); {
+				case content && first:
+					time.Sleep(lifeSign / 5) // a slow network
+				case content:
+					time.Sleep(helperLook) // that is slower now
 				}
 				return nil
 			})
@@ -197,9 +197,10 @@ func TestHelperHasLostItsDirectory(t *testing.T) {
 		synctest.Wait()
 		h.lose()
 		h.wantBytes(seg(1, 2), wal(seg(1, 2), full)) // starts another helper
-		for len(h.ended) == 0 {
-			time.Sleep(time.Millisecond)
-			synctest.Wait()
+		time.Sleep(helperLook * 3 / 4)               // and the first one notices
+		synctest.Wait()
+		if len(h.ended) != 1 {
+			t.Fatalf("%v has ended", h.ended)
 		}
 		if h.starts != 2 || !errors.Is(h.ended[0], errLost) || len(h.staged()) > 0 {
 			t.Errorf("%d were started, %v has ended, and %v is there", h.starts, h.ended, h.staged())
