@@ -253,6 +253,7 @@ func TestHelperRemovesWhatWasLeft(t *testing.T) {
 		h.must(h.fs.Remove(h.dir().Path + "/calls"))
 		for n := uint64(1); n <= 3; n++ {
 			h.wantBytes(seg(1, n), wal(seg(1, n), full))
+			synctest.Wait() // the helper takes its time to start
 		}
 		if got := h.staged(); len(got) > 0 {
 			t.Errorf("%v is there", got)
