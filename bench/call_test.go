@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -114,7 +115,7 @@ func (q *caller) median(names []string, run func(name string) sample) sample {
 func (q *caller) hits() sample {
 	q.b.Helper()
 	ahead := pgtest.TempDir(q.b)
-	defer q.clear(ahead) // and so what fetches ends
+	defer q.leave(ahead)
 	options := []string{"restore", "--prefetch-dir", ahead, "--archive", q.local}
 	// The first call, which starts what fetches the others, and is not measured.
 	first := pgtest.Command(q.b, pgtest.Build(q.b), append(options, q.names[0], q.target())...)
@@ -131,4 +132,14 @@ func (q *caller) hits() sample {
 		}, "%s is not fetched", name)
 		return q.call(pgtest.Build(q.b), append(options, name, q.target())...)
 	})
+}
+
+// leave ends what fetches ahead into a directory, and removes that.
+func (q *caller) leave(ahead string) {
+	q.b.Helper()
+	for _, pid := range pgtest.Helpers(ahead) {
+		_ = syscall.Kill(pid, syscall.SIGTERM) // it may have ended
+	}
+	pgtest.Eventually(q.b, patience, func() bool { return len(pgtest.Helpers(ahead)) == 0 }, "the helper stays")
+	q.clear(ahead)
 }
