@@ -263,6 +263,8 @@ func TestHelperRemovesWhatWasLeft(t *testing.T) {
 
 // A call waits for what is on its way as long as it comes, and then fetches it itself.
 func TestOnItsWay(t *testing.T) {
+	// No look falls into the moment in which a file is exchanged.
+	const between = 37 * time.Microsecond
 	n := seg(1, 2)
 	scratch := func(h *helped) string { return h.dir().Segment(name(n)) + ".0.tmp" }
 	for title, c := range map[string]struct {
@@ -273,13 +275,13 @@ func TestOnItsWay(t *testing.T) {
 		"hanging": {func(*helped) {}, flightStall + time.Second/10, false},
 		"fails":   {func(h *helped) { time.Sleep(flightStall / 2); h.remove(scratch(h)) }, flightStall/2 + time.Second/10, false},
 		"arrives": {func(h *helped) {
-			time.Sleep(flightStall / 2)
+			time.Sleep(flightStall/2 + between)
 			h.write(scratch(h), wal(n, full))
 			h.must(vfs.Move(h.fs, nil, scratch(h), h.dir().Segment(name(n))))
 		}, flightStall, true},
 		"slow": {func(h *helped) {
 			for range 60 {
-				time.Sleep(flightStall * 9 / 10)
+				time.Sleep(flightStall*9/10 + between)
 				h.write(scratch(h), nil) // another file for who looks at it
 			}
 			h.write(scratch(h), wal(n, full))
