@@ -386,8 +386,9 @@ func TestSlowSync(t *testing.T) {
 		}
 		for n := uint64(1); n <= 9; n++ {
 			h.wantBytes(seg(1, n), wal(seg(1, n), full))
+			synctest.Wait() // what comes next is on its way now
 		}
-		opened := h.took()
+		opened := slices.DeleteFunc(h.took(), func(file string) bool { return file > name(seg(1, 12)) })
 		if once := slices.Compact(slices.Clone(opened)); len(once) < len(opened) {
 			t.Errorf("%v was opened", opened)
 		}
