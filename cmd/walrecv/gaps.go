@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/walrecv/walrecv/receiver"
 	"github.com/walrecv/walrecv/segment"
@@ -17,12 +18,22 @@ type heldKeeper interface {
 	pruned(g segment.Gap) bool
 }
 
-// gapKeeper notes the gaps of what is held, which a receiver asks for whenever it
-// connects.
+// gapKeeper notes which cluster it is that is held, and the gaps of it, which a receiver
+// asks for whenever it connects.
 type gapKeeper struct {
 	heldKeeper
-	spool *segment.Spool
-	gaps  *openGaps
+	spool   *segment.Spool
+	gaps    *openGaps
+	cluster *atomic.Pointer[segment.Cluster]
+}
+
+// Identify implements receiver.Keeper.
+func (k *gapKeeper) Identify(ctx context.Context, c segment.Cluster) error {
+	err := k.heldKeeper.Identify(ctx, c)
+	if err == nil {
+		k.cluster.Store(&c)
+	}
+	return err
 }
 
 // Held implements receiver.Keeper.

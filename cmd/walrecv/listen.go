@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/monitor"
+	"github.com/walrecv/walrecv/internal/web"
 	"github.com/walrecv/walrecv/receiver"
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
@@ -56,7 +58,7 @@ func listen(ctx context.Context, address string, log *slog.Logger) (net.Listener
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on %s, as --listen says: %w", address, err)
 	}
-	log.Info("metrics, health and readiness are served", "address", l.Addr().String())
+	log.Info("status page, metrics, health and readiness are served", "address", l.Addr().String())
 	return l, nil
 }
 
@@ -65,13 +67,15 @@ func listen(ctx context.Context, address string, log *slog.Logger) (net.Listener
 type watch struct {
 	listener net.Listener
 	monitor  *monitor.Monitor
+	server   *web.Server
 	log      *slog.Logger
 
 	receiver  *receiver.Receiver
 	spool     *segment.Spool
 	archiving *archiving // nil without an archive
 	gaps      openGaps
-	history   func() (segment.History, bool) // of the timeline that is received
+	cluster   atomic.Pointer[segment.Cluster] // nil until the server has said which
+	history   func() (segment.History, bool)  // of the timeline that is received
 }
 
 // newWatch listens; nil if it is not asked to.
@@ -94,6 +98,11 @@ func (c *receiveConfig) newWatch(ctx context.Context, log *slog.Logger) (*watch,
 		Version:  version,
 		Commit:   builtFrom(),
 	})
+	o := web.Options{Monitor: w.monitor}
+	if c.archive.given() {
+		o.Report = w.findReport(c.archive.location)
+	}
+	w.server = web.New(o)
 	return w, nil
 }
 
@@ -108,8 +117,8 @@ func (w *watch) serve(r *receiver.Receiver, spool *segment.Spool, bg background)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := w.monitor.Serve(ctx, w.listener, w.log); err != nil {
-			w.log.Error("metrics, health and readiness are not served any more", "error", err)
+		if err := w.server.Serve(ctx, w.listener, w.log); err != nil {
+			w.log.Error("status page, metrics, health and readiness are not served any more", "error", err)
 		}
 	}()
 	return func() {
@@ -148,12 +157,12 @@ func (w *watch) onUpload() func(kind string, took time.Duration, err error) {
 	return w.monitor.Uploaded
 }
 
-// noting sees which gaps there are.
+// noting sees which cluster it is, and which gaps there are.
 func (w *watch) noting(k heldKeeper, spool *segment.Spool) receiver.Keeper {
 	if w == nil {
 		return k
 	}
-	return &gapKeeper{k, spool, &w.gaps}
+	return &gapKeeper{k, spool, &w.gaps, &w.cluster}
 }
 
 // state takes locks for a moment only: what needs the disk comes from monitor.Cached.
@@ -164,6 +173,9 @@ func (w *watch) state() monitor.State {
 		Timeline: p.Timeline, Received: p.Received, Written: p.Written, Flushed: p.Flushed, Server: p.Server,
 		LastMessage: p.LastMessage, WALBytes: p.Bytes, Reconnects: p.Reconnects, VerifyFailures: p.VerifyFailures,
 		SpoolMax: w.spool.Max(),
+	}
+	if cluster := w.cluster.Load(); cluster != nil {
+		s.Cluster = *cluster
 	}
 	if at, ok := w.spool.Sealed(); ok {
 		s.Sealed = w.onTimeline(p, at)

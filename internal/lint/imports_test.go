@@ -25,7 +25,7 @@ var house = map[string]may{
 	"cmd/walrecv": {
 		ours: []string{
 			"internal/archive", "internal/backup", "internal/basebackup", "internal/check", "internal/codec", "internal/compress", "internal/crypt", "internal/drill", "internal/extract", "internal/monitor", "internal/prune", "internal/push", "internal/recovery", "internal/restore",
-			"internal/status", "internal/units", "internal/verify", "internal/vfs", "receiver", "segment", "storage", "storage/local", "storage/s3",
+			"internal/status", "internal/units", "internal/verify", "internal/vfs", "internal/web", "receiver", "segment", "storage", "storage/local", "storage/s3",
 		},
 		theirs: []string{
 			"filippo.io/age", "github.com/cenkalti/backoff/v5", "github.com/jackc/pgx/v5/pgconn", "github.com/lmittmann/tint",
@@ -79,6 +79,7 @@ var house = map[string]may{
 		ours:   []string{"segment", "storage"},
 		theirs: []string{"github.com/prometheus/client_golang"},
 	},
+	"internal/web":      {ours: []string{"internal/monitor", "internal/status"}},
 	"internal/recovery": {ours: []string{"internal/archive", "internal/backup", "internal/units", "segment"}},
 	"internal/prune":    {ours: []string{"internal/archive", "internal/backup", "internal/recovery", "segment"}},
 	"internal/status":   {ours: []string{"internal/archive", "internal/backup", "internal/recovery", "segment"}},

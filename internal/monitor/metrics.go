@@ -1,11 +1,13 @@
 package monitor
 
 import (
+	"net/http"
 	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/walrecv/walrecv/segment"
 )
@@ -82,6 +84,12 @@ func (m *Monitor) register() {
 	if m.o.Archive {
 		m.registry.MustRegister(m.uploads, m.uploaded, m.requests)
 	}
+}
+
+// Metrics answers Prometheus. What one collector cannot tell does not hide what the
+// others can.
+func (m *Monitor) Metrics() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 
 // collector is a Monitor as a [prometheus.Collector].

@@ -1,6 +1,6 @@
-// Package monitor tells what a receiver is doing: metrics for Prometheus, health
-// and readiness, over HTTP. It asks for the [State] of the receiver and never
-// holds it up.
+// Package monitor knows what a receiver is doing: metrics for Prometheus, readiness,
+// its positions now and how it went in the last hour. It asks for the [State] of the
+// receiver and never holds it up.
 package monitor
 
 import (
@@ -27,6 +27,7 @@ type State struct {
 	// is full; zero: it is not.
 	PausedSince time.Time
 
+	Cluster                                      segment.Cluster // zero: the server has not said
 	Timeline                                     segment.TimelineID
 	Received, Written, Flushed, Sealed, Archived segment.LSN
 	Server                                       segment.LSN // how far the server said it is

@@ -85,7 +85,7 @@ func watch(t *testing.T, m *Monitor) {
 func scrape(t *testing.T, m *Monitor) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	m.Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	if w.Code != http.StatusOK {
 		t.Fatalf("/metrics answers %d: %s", w.Code, w.Body)
 	}

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -26,8 +27,12 @@ type Readiness struct {
 // server that writes little, a segment may take hours until it is complete.
 func (m *Monitor) Ready() Readiness {
 	now, s := time.Now(), m.o.State()
+	return m.readiness(s, m.lags(s, now), now)
+}
+
+func (m *Monitor) readiness(s State, lags []lag, now time.Time) Readiness {
 	r := Readiness{Ready: true, Streaming: s.Streaming, LagSeconds: map[string]float64{}}
-	for _, l := range m.lags(s, now) {
+	for _, l := range lags {
 		r.LagSeconds[l.stage] = l.seconds
 	}
 	r.judge(m.streamingStatus(s, r.LagSeconds[stageFlushed], now))
@@ -39,6 +44,15 @@ func (m *Monitor) Ready() Readiness {
 		}
 	}
 	return r
+}
+
+// Text says it to people.
+func (r Readiness) Text() string {
+	word := "ready"
+	if !r.Ready {
+		word = "not ready"
+	}
+	return word + ": " + strings.Join(r.Status, "\n")
 }
 
 func (r *Readiness) judge(status string, ok bool) {

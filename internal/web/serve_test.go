@@ -1,4 +1,4 @@
-package monitor
+package web
 
 import (
 	"bufio"
@@ -9,53 +9,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-func TestPages(t *testing.T) {
-	h := everything().Handler()
-	for _, c := range []struct {
-		method, path, accept string
-		code                 int
-		kind, body           string
-	}{
-		{"GET", "/metrics", "", 200, "text/plain; version=0.0.4; charset=utf-8", "walrecv_flushed_lsn 800\n"},
-		{"GET", "/metrics", "application/json", 200, "text/plain; version=0.0.4; charset=utf-8", "walrecv_flushed_lsn 800\n"},
-		{"GET", "/metrics", "", 200, "text/plain; version=0.0.4; charset=utf-8", "go_goroutines "},
-		{"HEAD", "/metrics", "", 200, "text/plain; version=0.0.4; charset=utf-8", ""},
-		{"GET", "/healthz", "", 200, "text/plain; charset=utf-8", "ok\n"},
-		{"GET", "/healthz?x=y", "", 200, "text/plain; charset=utf-8", "ok\n"},
-		{"GET", "/healthz", "application/json", 200, "application/json", `{"healthy":true}`},
-		{"HEAD", "/healthz", "", 200, "text/plain; charset=utf-8", ""},
-		{"HEAD", "/readyz", "", 200, "text/plain; charset=utf-8", ""},
-		{"POST", "/metrics", "", 405, "text/plain; charset=utf-8", ""},
-		{"PUT", "/healthz", "", 405, "text/plain; charset=utf-8", ""},
-		{"DELETE", "/readyz", "", 405, "text/plain; charset=utf-8", ""},
-		{"OPTIONS", "/readyz", "", 405, "text/plain; charset=utf-8", ""},
-		{"GET", "/", "", 404, "text/plain; charset=utf-8", ""},
-		{"POST", "/", "", 404, "text/plain; charset=utf-8", ""},
-		{"GET", "/metrics/", "", 404, "text/plain; charset=utf-8", ""},
-		{"GET", "//metrics", "", 404, "text/plain; charset=utf-8", ""},
-		{"GET", "/x/../metrics", "", 404, "text/plain; charset=utf-8", ""},
-		{"GET", "/debug/pprof/", "", 404, "text/plain; charset=utf-8", ""},
-	} {
-		r := httptest.NewRequest(c.method, c.path, nil)
-		r.Header.Set("Accept", c.accept)
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		kind, _, _ := strings.Cut(w.Header().Get("Content-Type"), "; escaping")
-		if w.Code != c.code || kind != c.kind || !strings.Contains(w.Body.String(), c.body) {
-			t.Errorf("%s %s: %d, %s, %.200q", c.method, c.path, w.Code, kind, w.Body)
-		}
-		if allow := w.Header().Get("Allow"); (allow == "GET, HEAD") != (c.code == 405) {
-			t.Errorf("%s %s: %d with Allow %q", c.method, c.path, w.Code, allow)
-		}
-	}
-}
 
 // pipes is a listener whose connections are in memory, so that their deadlines
 // are virtual.
@@ -86,10 +44,10 @@ func (p *pipes) dial() net.Conn {
 
 // serving runs Serve for the rest of a virtual test; stop ends it and says how
 // long that took.
-func serving(t *testing.T, m *Monitor, l net.Listener) (stop func() time.Duration) {
+func serving(t *testing.T, s *Server, l net.Listener) (stop func() time.Duration) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- m.Serve(ctx, l, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- s.Serve(ctx, l, slog.New(slog.DiscardHandler)) }()
 	return func() time.Duration {
 		began := time.Now()
 		cancel()
@@ -118,7 +76,7 @@ func request(t *testing.T, c net.Conn, path string) string {
 func TestSlowClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
-		stop := serving(t, everything(), p)
+		stop := serving(t, simple(), p)
 		began := time.Now()
 		mute, half, deaf, good := p.dial(), p.dial(), p.dial(), p.dial()
 		for _, c := range []struct {
@@ -159,7 +117,7 @@ func TestSlowClients(t *testing.T) {
 func TestServeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
-		stop := serving(t, everything(), p)
+		stop := serving(t, simple(), p)
 		deaf := p.dial()
 		if _, err := io.WriteString(deaf, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			t.Fatal(err)
@@ -175,7 +133,7 @@ func TestServeEnds(t *testing.T) {
 func TestTooManyClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
-		stop := serving(t, everything(), p)
+		stop := serving(t, simple(), p)
 		var idle []net.Conn
 		for range maxConnections {
 			idle = append(idle, p.dial())
@@ -200,7 +158,7 @@ func TestServeFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	if err := everything().Serve(t.Context(), l, slog.New(slog.DiscardHandler)); !errors.Is(err, net.ErrClosed) {
+	if err := simple().Serve(t.Context(), l, slog.New(slog.DiscardHandler)); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
 }
@@ -211,7 +169,7 @@ func TestServeOverTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := serving(t, everything(), l)
+	stop := serving(t, simple(), l)
 	for _, encoding := range []string{"", "gzip"} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+"/metrics", nil)
 		if err != nil {

@@ -1,4 +1,4 @@
-package monitor
+package web
 
 import (
 	"context"
@@ -26,11 +26,12 @@ const (
 	farewell = 500 * time.Millisecond
 )
 
-// Serve answers requests that come to l until ctx ends, and watches the state
-// meanwhile. It closes l, and leaves nothing running.
-func (m *Monitor) Serve(ctx context.Context, l net.Listener, log *slog.Logger) error {
+// Serve answers requests that come to l until ctx ends, and has the monitor watch the
+// receiver meanwhile. It closes l, and leaves nothing running but a look at an archive
+// that does not answer.
+func (s *Server) Serve(ctx context.Context, l net.Listener, log *slog.Logger) error {
 	server := &http.Server{
-		Handler:        m.Handler(),
+		Handler:        s.Handler(),
 		ReadTimeout:    readTimeout,
 		WriteTimeout:   writeTimeout,
 		MaxHeaderBytes: maxHeader,
@@ -41,7 +42,7 @@ func (m *Monitor) Serve(ctx context.Context, l net.Listener, log *slog.Logger) e
 	server.SetKeepAlivesEnabled(false)
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	running.Go(func() { m.Watch(ctx) })
+	running.Go(func() { s.monitor.Watch(ctx) })
 	running.Go(func() {
 		<-ctx.Done()
 		last, done := context.WithTimeout(context.WithoutCancel(ctx), farewell)
@@ -52,6 +53,7 @@ func (m *Monitor) Serve(ctx context.Context, l net.Listener, log *slog.Logger) e
 	})
 	err := server.Serve(&bounded{l, make(chan struct{}, maxConnections)})
 	cancel()
+	s.archive.close()
 	running.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil

@@ -1,0 +1,124 @@
+// Package web is what a receiver answers over HTTP: metrics, probes, and the status
+// page with what it shows. Nothing here changes anything, and no file is served.
+package web
+
+import (
+	"encoding/json"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/walrecv/walrecv/internal/monitor"
+)
+
+// Options say what is told.
+type Options struct {
+	Monitor *monitor.Monitor
+	Report  Find // nil without an archive
+}
+
+// Server answers for one receiver.
+type Server struct {
+	monitor *monitor.Monitor
+	archive *lookout // nil without an archive
+}
+
+// New prepares a Server. Nothing is answered before [Server.Serve].
+func New(o Options) *Server {
+	s := &Server{monitor: o.Monitor}
+	if o.Report != nil {
+		s.archive = newLookout(o.Report)
+	}
+	return s
+}
+
+// Handler answers a fixed set of paths, for GET and HEAD, and nothing else.
+func (s *Server) Handler() http.Handler {
+	paths := map[string]http.Handler{
+		"/metrics":    s.monitor.Metrics(),
+		"/healthz":    http.HandlerFunc(healthz),
+		"/readyz":     http.HandlerFunc(s.readyz),
+		"/api/live":   http.HandlerFunc(s.live),
+		"/api/status": http.HandlerFunc(s.status),
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secure(w.Header())
+		answer, ok := paths[r.URL.Path]
+		switch {
+		case !ok:
+			http.Error(w, "there is no such page", http.StatusNotFound)
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "only GET and HEAD are answered", http.StatusMethodNotAllowed)
+		default:
+			answer.ServeHTTP(w, r)
+		}
+	})
+}
+
+// secure makes browsers take an answer for no more than it is.
+func secure(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+}
+
+// healthz says that the process works: that it answers is the proof.
+func healthz(w http.ResponseWriter, r *http.Request) {
+	probe(w, r, http.StatusOK, "ok", map[string]bool{"healthy": true})
+}
+
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	ready := s.monitor.Ready()
+	code := http.StatusOK
+	if !ready.Ready {
+		code = http.StatusServiceUnavailable
+	}
+	probe(w, r, code, ready.Text(), ready)
+}
+
+// probe writes text, or data as JSON to those who ask for it.
+func probe(w http.ResponseWriter, r *http.Request, code int, text string, data any) {
+	if wantsJSON(r) {
+		writeJSON(w, code, data)
+		return
+	}
+	write(w, code, "text/plain; charset=utf-8", []byte(text+"\n"))
+}
+
+func wantsJSON(r *http.Request) bool {
+	for _, value := range r.Header.Values("Accept") {
+		for part := range strings.SplitSeq(value, ",") {
+			if kind, _, err := mime.ParseMediaType(part); err == nil && kind == "application/json" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// live is the receiver at this moment.
+func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, s.monitor.Live())
+}
+
+func writeJSON(w http.ResponseWriter, code int, data any) {
+	body, err := json.Marshal(data)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	write(w, code, "application/json", append(body, '\n'))
+}
+
+func write(w http.ResponseWriter, code int, kind string, body []byte) {
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(code)
+	_, _ = w.Write(body) // to whoever is still there
+}
