@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,12 +11,13 @@ import (
 	"github.com/walrecv/walrecv/internal/pgtest"
 )
 
-// WAL-G and pgBackRest take part in recoveries where these name their programs. They
-// get an archive on the disk, which holds the same segments, and what their manuals
+// WAL-G, pgBackRest and pgrwl take part in recoveries where these name their programs.
+// They get an archive on the disk, which holds the same segments, and what their manuals
 // recommend for speed.
 const (
 	walgVariable       = "WALRECV_BENCH_WALG"
 	pgbackrestVariable = "WALRECV_BENCH_PGBACKREST"
+	pgrwlVariable      = "WALRECV_BENCH_PGRWL"
 )
 
 // addPeers lets the others recover, too.
@@ -42,18 +45,61 @@ func (w *history) addPeers(b *testing.B, r *row, fsync string) {
 			return w.recover(b, env, fsync, bin+` --pg1-path="$PWD" archive-get %f %p`)
 		})
 	}
+	if bin := os.Getenv(pgrwlVariable); bin != "" {
+		address, pid := w.serve(b, bin)
+		r.add("pgrwl", func() sample {
+			before, _ := usage(b, pid)
+			s := w.recover(b, nil, fsync, fmt.Sprintf("%s restore-command --serve-addr=%s %%f %%p", bin, address))
+			after, _ := usage(b, pid)
+			s.cpu += after - before
+			return s
+		})
+	}
+}
+
+// serve starts the server that pgrwl's restore_command asks. It gets its own view of the
+// segments, beside which it makes a directory.
+func (w *history) serve(b *testing.B, bin string) (address string, pid int) {
+	b.Helper()
+	dir, port := pgtest.TempDir(b), pgtest.Port(b)
+	for _, path := range w.files(b) {
+		if err := os.Symlink(path, filepath.Join(dir, filepath.Base(path))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	p := pgtest.Command(b, bin, "daemon", "--mode", "serve")
+	p.Env = []string{
+		"PGRWL_MAIN_DIRECTORY=" + dir, fmt.Sprintf("PGRWL_MAIN_LISTEN_PORT=%d", port),
+		"PGRWL_RECEIVER_SLOT=bench", "PGRWL_BACKUP_CRON=0 0 1 1 *", // wanted by its configuration, not used
+	}
+	p.Start()
+	address = fmt.Sprintf("127.0.0.1:%d", port)
+	pgtest.Eventually(b, patience, func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}, "pgrwl does not listen")
+	return address, p.PID()
 }
 
 // push gives every segment to a program.
 func (w *history) push(b *testing.B, env []string, command ...string) {
 	b.Helper()
-	segments, err := filepath.Glob(w.plain + "/*")
+	for _, path := range w.files(b) {
+		tool(b, env, append(slices.Clone(command), path)...)
+	}
+}
+
+// files are the segments as they are.
+func (w *history) files(b *testing.B) []string {
+	b.Helper()
+	paths, err := filepath.Glob(w.plain + "/*")
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, path := range segments {
-		tool(b, env, append(slices.Clone(command), path)...)
-	}
+	return paths
 }
 
 // tool runs a program to its end.
