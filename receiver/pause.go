@@ -21,9 +21,9 @@ func (s *stream) room(ctx context.Context) error {
 	}
 	s.heard(s.server) // it is there, and so is its WAL
 	s.feedback.pause(true)
-	s.progress.paused(true)
+	s.pause(true)
 	defer s.feedback.pause(false)
-	defer s.progress.paused(false)
+	defer s.pause(false)
 	for free != nil {
 		select {
 		case <-free:
@@ -35,4 +35,9 @@ func (s *stream) room(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (s *stream) pause(paused bool) {
+	s.progress.paused(paused)
+	s.o.changed()
 }

@@ -121,6 +121,18 @@ type Options struct {
 	// OnSync is told how long each sync of the Sink took. It is called by the
 	// goroutine that syncs, and must not block. nil: nobody wants to know.
 	OnSync func(took time.Duration)
+
+	// OnChange is called after it began to stream, when it waits for room or does so
+	// no more, and when it does not stream and tries again, which [Receiver.Progress]
+	// then says. Before the first call nothing is known; it does not come if the first
+	// try ends the receiver. It must not block. nil: nobody wants to know.
+	OnChange func()
+}
+
+func (o *Options) changed() {
+	if o.OnChange != nil {
+		o.OnChange()
+	}
 }
 
 const (
@@ -199,6 +211,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 		if r.o.NoLoop || !r.retryable(err) {
 			return err
 		}
+		r.o.changed()
 		if time.Since(began) > settled {
 			delay.Reset()
 			r.lastFailure = ""

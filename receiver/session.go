@@ -282,6 +282,7 @@ func (s *session) repeat(start segment.Position) segment.Position {
 // say so, errors may follow it.
 func (s *session) live(at segment.Position) {
 	s.r.progress.streams(at, s.r.streamed && !s.streamed)
+	s.r.o.changed()
 	s.r.streamed, s.streamed, s.r.slotUser = true, true, ""
 	args := []any{"from", at.String(), "server_version", s.server.Version}
 	if !s.r.lastStream.IsZero() {

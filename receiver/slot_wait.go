@@ -35,6 +35,7 @@ type slotUser func(ctx context.Context) (Walsender, error)
 // held matters once there is something to stream.
 func (s *session) awaitSlot(ctx context.Context, refusal error) error {
 	s.r.progress.stopped(refusal)
+	s.r.o.changed()
 	user, poll, done := s.slotUser(ctx)
 	defer done()
 	pause := backoff.NewExponentialBackOff() // for its jitter: there may be several that wait

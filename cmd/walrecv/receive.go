@@ -85,9 +85,12 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 	if tail != nil {
 		o.Acknowledger = tail
 	}
+	n := newNotifier(c, log)
+	o.OnChange = n.change
 	r := receiver.New(o, w.noting(keeper, spool), log)
 	bg = beside(r)
 	defer w.serve(r, spool, bg)()
+	defer n.follow(ctx, r.Progress)()
 	return receive(ctx, r, bg, c.endpos != 0, log)
 }
 

@@ -28,7 +28,7 @@ var house = map[string]may{
 			"internal/status", "internal/units", "internal/verify", "internal/vfs", "internal/web", "receiver", "segment", "storage", "storage/local", "storage/s3",
 		},
 		theirs: []string{
-			"filippo.io/age", "github.com/cenkalti/backoff/v5", "github.com/jackc/pgx/v5/pgconn", "github.com/lmittmann/tint",
+			"filippo.io/age", "github.com/cenkalti/backoff/v5", "github.com/coreos/go-systemd/v22/daemon", "github.com/jackc/pgx/v5/pgconn", "github.com/lmittmann/tint",
 			"github.com/pelletier/go-toml/v2",
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sync", "golang.org/x/sys",
 			"golang.org/x/term",

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/walrecv/walrecv/receiver"
+	"github.com/walrecv/walrecv/segment"
+)
+
+// stuckAfter is how long a stream may stand still. The receiver itself ends one on
+// which nothing came for a minute, so after two its loop does not turn any more.
+const stuckAfter = 2 * time.Minute
+
+// notifier tells the service manager how a receiver is, over the socket that systemd
+// names in NOTIFY_SOCKET. A nil one tells nobody.
+//
+// READY comes once the first try has shown that there is nothing to refuse: the
+// receiver streams, or waits for something that may come by itself, as a server that
+// is down. What ends the receiver instead is a start that failed.
+//
+// WATCHDOG comes as long as the receiver moves. Before it streams, and while it waits,
+// everything it does has a deadline of its own. A store that does not answer holds up
+// nothing, and starting anew would not help it.
+type notifier struct {
+	log      *slog.Logger
+	changed  chan struct{}
+	watchdog time.Duration // longest time between two signs of life; 0: nobody waits for them
+	patience time.Duration // how long what was received may stay unsynced
+
+	flushed segment.LSN // as it was seen last
+	since   time.Time   // and since when
+	failed  bool        // to tell, and that was logged
+}
+
+// newNotifier is nil if nobody wants to know.
+func newNotifier(c receiveConfig, log *slog.Logger) *notifier {
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		return nil
+	}
+	n := &notifier{log: log, changed: make(chan struct{}, 1), patience: stuckAfter + time.Duration(c.flushInterval)}
+	var err error
+	if n.watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
+		log.Warn("there will be no signs of life for the service manager's watchdog", "error", err)
+	}
+	return n
+}
+
+// change is told that a receiver streams, or waits.
+func (n *notifier) change() {
+	if n == nil {
+		return
+	}
+	select {
+	case n.changed <- struct{}{}:
+	default:
+	}
+}
+
+// follow tells of a receiver until the returned function is called.
+func (n *notifier) follow(ctx context.Context, progress func() receiver.Progress) (stop func()) {
+	if n == nil {
+		return func() {}
+	}
+	end, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		n.run(ctx, progress, end)
+	}()
+	return func() {
+		close(end)
+		<-done
+	}
+}
+
+func (n *notifier) run(ctx context.Context, progress func() receiver.Progress, end <-chan struct{}) {
+	var signs <-chan time.Time
+	if n.watchdog > 0 {
+		ticker := time.NewTicker(n.watchdog / 3)
+		defer ticker.Stop()
+		signs = ticker.C
+	}
+	for {
+		select {
+		case <-n.changed:
+			n.tell(daemon.SdNotifyReady + "\nSTATUS=" + statusLine(progress()))
+		case now := <-signs:
+			if p := progress(); n.moves(p, now) {
+				n.tell(daemon.SdNotifyWatchdog + "\nSTATUS=" + statusLine(p))
+			}
+		case <-ctx.Done():
+			n.tell(daemon.SdNotifyStopping + "\nSTATUS=stopping: what was received is synced and archived")
+			<-end
+			return
+		case <-end:
+			return
+		}
+	}
+}
+
+// moves says whether a receiver does what it has to, or waits for something that it
+// may wait for.
+func (n *notifier) moves(p receiver.Progress, now time.Time) bool {
+	if p.Flushed != n.flushed || p.Flushed == p.Written || !p.Streaming {
+		n.flushed, n.since = p.Flushed, now
+	}
+	switch {
+	case !p.Streaming:
+		return true
+	case now.Sub(n.since) > n.patience:
+		return false
+	}
+	return !p.PausedSince.IsZero() || now.Sub(p.LastMessage) <= stuckAfter
+}
+
+// statusLine is what "systemctl status" shows.
+func statusLine(p receiver.Progress) string {
+	at := fmt.Sprintf("timeline %d, flushed up to %s", uint32(p.Timeline), p.Flushed)
+	switch {
+	case p.Streaming && !p.PausedSince.IsZero():
+		return "paused, the spool has reached --spool-max: " + at
+	case p.Streaming:
+		return "streaming: " + at
+	case p.ForSlot:
+		return "waiting for the replication slot: " + oneLine(p.Waiting)
+	case p.Waiting != "":
+		return "not streaming, trying again: " + oneLine(p.Waiting)
+	default:
+		return "connecting"
+	}
+}
+
+// tell sends a message. If it cannot, systemd will say what it missed.
+func (n *notifier) tell(message string) {
+	if _, err := daemon.SdNotify(false, message); err != nil && !n.failed {
+		n.failed = true
+		n.log.Warn("the service manager cannot be told how it is here", "error", err)
+	}
+}

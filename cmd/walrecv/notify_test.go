@@ -1,0 +1,102 @@
+package main
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/walrecv/walrecv/receiver"
+	"github.com/walrecv/walrecv/segment"
+)
+
+func newTestNotifier(t *testing.T) *notifier {
+	t.Setenv("NOTIFY_SOCKET", t.TempDir()+"/nobody")
+	return newNotifier(receiveConfig{}, slog.New(slog.DiscardHandler))
+}
+
+// A receiver that stands still gives no sign of life, one that waits does.
+func TestSignsOfLife(t *testing.T) {
+	began := time.Now()
+	const late = stuckAfter + time.Second
+	streaming := receiver.Progress{Streaming: true, LastMessage: began, Written: 8, Flushed: 8}
+	with := func(change func(*receiver.Progress)) receiver.Progress {
+		p := streaming
+		change(&p)
+		return p
+	}
+	for name, c := range map[string]struct {
+		then receiver.Progress
+		want bool
+	}{
+		"nothing comes any more, and the loop does not say so": {streaming, false},
+		"an idle server is heard":                              {with(func(p *receiver.Progress) { p.LastMessage = began.Add(late) }), true},
+		"no room for more":                                     {with(func(p *receiver.Progress) { p.PausedSince = began }), true},
+		"no server":                                            {with(func(p *receiver.Progress) { p.Streaming, p.Written = false, 9 }), true},
+		"what came is not synced": {with(func(p *receiver.Progress) {
+			p.LastMessage, p.Written = began.Add(late), 9
+		}), false},
+		"what came is not synced, and there is no room": {with(func(p *receiver.Progress) {
+			p.PausedSince, p.Written = began, 9
+		}), false},
+		"syncs move": {with(func(p *receiver.Progress) {
+			p.LastMessage, p.Written, p.Flushed = began.Add(late), 10, 9
+		}), true},
+	} {
+		n := newTestNotifier(t)
+		if !n.moves(streaming, began) {
+			t.Error("a receiver that has just begun does not move")
+		}
+		if got := n.moves(c.then, began.Add(late)); got != c.want {
+			t.Errorf("%s: moves %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// WAL may stay unsynced for as long as it was asked for.
+func TestSignsOfLifeBetweenSyncs(t *testing.T) {
+	n := newTestNotifier(t)
+	n.patience += time.Hour
+	began := time.Now()
+	p := receiver.Progress{Streaming: true, LastMessage: began, Written: 9, Flushed: 8}
+	n.moves(p, began)
+	p.LastMessage = began.Add(59 * time.Minute)
+	if !n.moves(p, p.LastMessage) {
+		t.Error("what may wait for an hour to be synced is taken for a hang")
+	}
+}
+
+// A status is one line, or it would be another message.
+func TestStatusLine(t *testing.T) {
+	at := receiver.Progress{Timeline: 2, Flushed: segment.LSN(0x3000060)}
+	with := func(change func(*receiver.Progress)) receiver.Progress {
+		p := at
+		change(&p)
+		return p
+	}
+	for want, p := range map[string]receiver.Progress{
+		"connecting": {},
+		"streaming: timeline 2, flushed up to 0/3000060": with(func(p *receiver.Progress) { p.Streaming = true }),
+		"paused, the spool has reached --spool-max: timeline 2, flushed up to 0/3000060": with(func(p *receiver.Progress) {
+			p.Streaming, p.PausedSince = true, time.Now()
+		}),
+		"waiting for the replication slot: in use": with(func(p *receiver.Progress) { p.ForSlot, p.Waiting = true, "in use" }),
+		"not streaming, trying again: a; READY=1":  with(func(p *receiver.Progress) { p.Waiting = "a\nREADY=1" }),
+	} {
+		if got := statusLine(p); got != want || strings.Contains(got, "\n") {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// Without a service manager nobody is told anything, and nothing runs for it.
+func TestNobodyToNotify(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	t.Setenv("WATCHDOG_USEC", "1000")
+	n := newNotifier(receiveConfig{}, slog.New(slog.DiscardHandler))
+	if n != nil {
+		t.Fatal("there is a notifier without a socket")
+	}
+	n.change()
+	n.follow(t.Context(), nil)()
+}
