@@ -20,6 +20,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/backup"
+	"github.com/walrecv/walrecv/internal/basebackup"
 	"github.com/walrecv/walrecv/internal/crypt"
 	"github.com/walrecv/walrecv/internal/manifest"
 	"github.com/walrecv/walrecv/internal/pgtest"
@@ -40,9 +41,16 @@ type backups struct {
 	receiver *receiver // from c into the archive
 }
 
+// takesBackups is for tests that take base backups with walrecv.
+func takesBackups(t testing.TB, major int) {
+	t.Helper()
+	pgtest.Only(t, major, major >= basebackup.MinMajor, "walrecv takes no base backups of it")
+}
+
 // backupsOf starts a receiver from a cluster into an archive of its own.
 func backupsOf(t testing.TB, c *pgtest.Cluster) *backups {
 	t.Helper()
+	takesBackups(t, c.Major)
 	dir := newArchive(t)
 	r := newReceiver(t, c, "--archive", dir, "--tail-interval", "100ms").start()
 	r.flushed()
@@ -218,7 +226,7 @@ func withTablespaces(t testing.TB, c *pgtest.Cluster) (odd string) {
 // into S3, encrypted and several at once.
 func TestBackupCreate(t *testing.T) {
 	t.Parallel()
-	for _, major := range []int{15, 18} {
+	for _, major := range pgtest.Versions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			t.Parallel()
 			createBackups(t, major)
@@ -250,7 +258,7 @@ func createBackups(t *testing.T, major int) {
 		b.isTheServers(line.ID)
 		b.unpacks(line.ID)
 	})
-	if major != 15 && !pgtest.Long() {
+	if major != pgtest.Version(t) && !pgtest.Long() {
 		return // what comes now is less the server's business
 	}
 	t.Run("encrypted", func(t *testing.T) {
@@ -283,7 +291,7 @@ func createBackups(t *testing.T, major int) {
 		b.created(p)
 	})
 	t.Run("deleted", func(t *testing.T) { all.with(t).deletes() })
-	if major == 15 {
+	if major == pgtest.Version(t) {
 		t.Run("s3", func(t *testing.T) {
 			s := s3test.Start(t)
 			b := &backups{t: t, bin: all.bin, url: s.URL("some/prefix"), dir: s.Path("some/prefix"), env: s.Environ(), c: c.With(t)}

@@ -24,9 +24,6 @@ import (
 func TestBackupRestore(t *testing.T) {
 	t.Parallel()
 	for _, major := range pgtest.Versions(t) {
-		if major < 15 {
-			continue
-		}
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			t.Parallel()
 			restoreBackups(t, major)
@@ -43,7 +40,7 @@ func restoreBackups(t *testing.T, major int) {
 	mark(c, "in the backup")
 	c.Exec("checkpoint")
 	line := b.create(c)
-	reference := basebackup(t, c)
+	reference := pgBasebackup(t, c)
 	mark(c, "behind it")
 
 	t.Run("recovers", func(t *testing.T) {
@@ -69,10 +66,10 @@ func restoreBackups(t *testing.T, major int) {
 		}
 		checkHeapAndIndexes(t, n)
 	})
-	if pgtest.Long() || major == 15 {
+	if pgtest.Long() || major == pgtest.Version(t) {
 		t.Run("refuses", func(t *testing.T) { b.with(t).refuses(line.ID) })
 	}
-	if major == pgtest.Versions(t)[0] {
+	if major == pgtest.Version(t) {
 		t.Run("by root", func(t *testing.T) { b.with(t).byRoot() })
 		t.Run("interrupted", func(t *testing.T) { b.with(t).interrupted(line.ID) })
 		t.Run("full disk", func(t *testing.T) { b.with(t).onFullDisk() })
@@ -195,34 +192,33 @@ func mapped(t testing.TB, c *pgtest.Cluster) (args []string) {
 	return slices.Clip(args) // callers add theirs
 }
 
-// clientOf is a client program of a server's major: one of the system, or what
-// tools/need has got. It is nil where the short form of the tests can do without.
-func clientOf(t testing.TB, major int, name string) []string {
+// newestClient is the major of the client programs that tools/need gets.
+const newestClient = 18
+
+// clientOf is a client program of the oldest major from first to last that has it:
+// one of the system, or what tools/need has got. It is nil where there is none.
+func clientOf(t testing.TB, name string, first, last int) []string {
 	t.Helper()
-	for _, path := range []string{
-		fmt.Sprintf("/usr/lib/postgresql/%d/bin/%s", major, name),
-		filepath.Join(pgtest.ModuleRoot(t), "build", "pgclient", strconv.Itoa(major), "pg"),
-	} {
-		if _, err := os.Stat(path); err != nil {
-			continue
+	for major := first; major <= last; major++ {
+		if path := fmt.Sprintf("/usr/lib/postgresql/%d/bin/%s", major, name); exists(path) {
+			return []string{path}
 		}
-		if filepath.Base(path) == "pg" {
+		if path := filepath.Join(pgtest.ModuleRoot(t), "build", "pgclient", strconv.Itoa(major), "pg"); exists(path) {
 			return []string{path, name}
 		}
-		return []string{path}
 	}
-	if pgtest.Long() {
-		t.Fatalf("no %s of PostgreSQL %d; get it with: tools/need pgclient%d", name, major, major)
+	if pgtest.Long() && last >= newestClient {
+		t.Fatalf("no %s; get it with: tools/need pgclient%d", name, newestClient)
 	}
+	t.Logf("no %s of PostgreSQL %d to %d here", name, first, last)
 	return nil
 }
 
 // accepted lets pg_verifybackup look at a data directory.
 func accepted(t testing.TB, major int, dir string) {
 	t.Helper()
-	program := clientOf(t, major, "pg_verifybackup")
+	program := clientOf(t, "pg_verifybackup", major, major)
 	if program == nil {
-		t.Logf("no pg_verifybackup of PostgreSQL %d here", major)
 		return
 	}
 	out, err := exec.Command(program[0], append(program[1:], "--no-parse-wal", dir)...).CombinedOutput()
@@ -231,13 +227,12 @@ func accepted(t testing.TB, major int, dir string) {
 	}
 }
 
-// basebackup lets pg_basebackup make a data directory; "" without a pg_basebackup of
-// this major.
-func basebackup(t testing.TB, c *pgtest.Cluster) string {
+// pgBasebackup lets pg_basebackup make a data directory; "" without a pg_basebackup
+// for this major.
+func pgBasebackup(t testing.TB, c *pgtest.Cluster) string {
 	t.Helper()
-	program := clientOf(t, c.Major, "pg_basebackup")
+	program := clientOf(t, "pg_basebackup", c.Major, newestClient)
 	if program == nil {
-		t.Logf("no pg_basebackup of PostgreSQL %d here", c.Major)
 		return ""
 	}
 	dir := filepath.Join(t.TempDir(), "reference")

@@ -126,7 +126,7 @@ func TestCheck(t *testing.T) {
 // What a receiver would stumble over.
 func TestCheckFinds(t *testing.T) {
 	t.Parallel()
-	c := small(t, 18, map[string]string{"max_wal_senders": "4", "wal_sender_timeout": "0", "max_slot_wal_keep_size": "-1", "wal_level": "logical"})
+	c := small(t, pgtest.Version(t), map[string]string{"max_wal_senders": "4", "wal_sender_timeout": "0", "max_slot_wal_keep_size": "-1", "wal_level": "logical"})
 	c.Exec("create role plain login")
 	c.Exec("select pg_create_physical_replication_slot('unreserved'), pg_create_logical_replication_slot('logical', 'test_decoding')")
 	archive := newDir(t)
@@ -167,7 +167,7 @@ func TestCheckFinds(t *testing.T) {
 // What an archive can lack.
 func TestCheckFindsArchive(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	args := func(archive string) []string {
 		return []string{"-d", c.ReplConn(), "--timeout=0", "--archive", archive}
 	}
@@ -177,7 +177,7 @@ func TestCheckFindsArchive(t *testing.T) {
 	got.says("archive_list", "")
 
 	foreign := newDir(t)
-	other := smallWith(t, pgtest.Options{Major: 15, Fresh: true})
+	other := smallWith(t, pgtest.Options{Major: pgtest.Version(t), Fresh: true})
 	check(t, "-d", other.ReplConn(), "--timeout=0", "--archive", foreign).says("archive_write", "ok", "is one of this cluster now")
 	got = check(t, args(foreign)...)
 	got.says("archive_read", "error", "holds nothing of this cluster ("+c.SystemID()+"), only of "+other.SystemID())
@@ -220,7 +220,7 @@ func TestCheckFindsArchive(t *testing.T) {
 // What an archive in S3 can lack.
 func TestCheckS3(t *testing.T) {
 	t.Parallel()
-	c := small(t, pgtest.FewVersions(t)[0], nil)
+	c := small(t, pgtest.Version(t), nil)
 	s := s3test.Start(t)
 	proxy := s.Proxy(t)
 	args := func(url string) []string {

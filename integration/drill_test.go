@@ -23,7 +23,7 @@ func rowsAre(n int) string { return fmt.Sprintf("select count(*) = %d from t", n
 // that has a fault says which, and nothing of either is left.
 func TestDrill(t *testing.T) {
 	t.Parallel()
-	w := drillWorld(t, 15)
+	w := drillWorld(t, pgtest.Version(t))
 	t.Run("parallel", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T, *drillable){
 			"latest": drillLatest, "paused": drillPaused, "random": drillRandom, "checks": drillChecks,
@@ -38,14 +38,18 @@ func TestDrill(t *testing.T) {
 	})
 }
 
-// TestDrill18: the newest server, which has another pg_control, and none of the
-// other programs here.
-func TestDrill18(t *testing.T) {
+// TestDrillOfOthers: newer servers have another pg_control, and those here none of
+// the other programs.
+func TestDrillOfOthers(t *testing.T) {
 	t.Parallel()
-	w := drillWorld(t, 18)
-	d := w.drill(t, w.archive, "--check", rowsAre(w.rows)).run(0)
-	if d.Backup.Major != 18 || d.Result.NewTimeline != 2 {
-		t.Errorf("%s", d.Stdout())
+	for _, major := range pgtest.Versions(t)[1:] {
+		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
+			w := drillWorld(t, major)
+			d := w.drill(t, w.archive, "--check", rowsAre(w.rows)).run(0)
+			if d.Backup.Major != major || d.Result.NewTimeline != 2 {
+				t.Errorf("%s", d.Stdout())
+			}
+		})
 	}
 }
 
@@ -208,8 +212,12 @@ func drillUnreachable(t *testing.T, w *drillable) {
 			t.Errorf("%v: %s", args, d.Stdout())
 		}
 	}
-	d := w.drill(t, w.archive, "--pg-bindir", pgtest.BinDir(t, 18)).run(2)
-	if !strings.Contains(d.Stderr(), "is of PostgreSQL 18, and the backup of 15") {
+	other := 18
+	if w.c.Major == other {
+		other = 15
+	}
+	d := w.drill(t, w.archive, "--pg-bindir", pgtest.BinDir(t, other)).run(2)
+	if !strings.Contains(d.Stderr(), fmt.Sprintf("is of PostgreSQL %d, and the backup of %d", other, w.c.Major)) {
 		t.Errorf("another major: %s", d.Stderr())
 	}
 	dir := w.copied(t)
@@ -229,7 +237,7 @@ mount -t tmpfs -o size=$2k,mode=0777 none "$TMPDIR"
 exec unshare -U --map-user=%s "$1" drill --archive "$3" --json --pg-bindir "$4"`, id)
 		d := &drilled{t: t, temp: pgtest.TempDir(t)}
 		d.Process = pgtest.Command(t, toolPath(t, "unshare"), "-Urm", "sh", "-c", script, "sh", pgtest.Build(t),
-			fmt.Sprint(w.backup.PlainSize>>10+int64(more)<<10), w.archive, pgtest.BinDir(t, 15))
+			fmt.Sprint(w.backup.PlainSize>>10+int64(more)<<10), w.archive, pgtest.BinDir(t, w.c.Major))
 		d.Env = []string{"TMPDIR=" + d.temp}
 		if d.run(3, drill.ScratchFull); d.ID != "" {
 			t.Error("this says nothing about the archive, and was kept")
@@ -281,7 +289,7 @@ func drillAsRoot(t *testing.T, w *drillable) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	d := &drilled{t: t, temp: pgtest.TempDir(t)}
-	cmd := exec.Command(pgtest.Build(t), "drill", "--archive", dir, "--json", "--check", rowsAre(w.rows), "--pg-bindir", pgtest.BinDir(t, 15))
+	cmd := exec.Command(pgtest.Build(t), "drill", "--archive", dir, "--json", "--check", rowsAre(w.rows), "--pg-bindir", pgtest.BinDir(t, w.c.Major))
 	cmd.Env = []string{"TMPDIR=" + d.temp, "PATH=" + os.Getenv("PATH"), "HOME=/root"}
 	out, err := cmd.Output()
 	if err != nil || !strings.Contains(string(out), `"user": "postgres"`) || !strings.Contains(string(out), `"success": true`) {

@@ -33,6 +33,7 @@ type drillable struct {
 // restore point, a change of max_connections, and 10 more.
 func drillWorld(t *testing.T, major int) *drillable {
 	t.Helper()
+	takesBackups(t, major)
 	c := pgtest.New(t, pgtest.Options{Major: major, WALSegmentSize: 1 << 20, Settings: map[string]string{"autovacuum": "off", "checkpoint_timeout": "1h"}})
 	c.Start()
 	w := &drillable{c: c, whole: newArchive(t)}

@@ -30,7 +30,7 @@ func TestEncryption(t *testing.T) {
 	})
 	pgtest.Give(t, dir)
 
-	p := newPrimary(t, pgtest.Versions(t)[0])
+	p := newPrimary(t, pgtest.Version(t))
 	archive := newArchive(t)
 	first := walFile(p)
 	r := newReceiver(t, p, "--archive", archive, "--encrypt-to", "@"+recipients, "--encrypt-to", ids[1].Recipient().String(), "--digest-key", key).start()

@@ -161,7 +161,7 @@ func (tr *trio) promote(how end) {
 	if tr.receiver.cluster = next; !tr.stopped() {
 		tr.receives()
 		tr.took = append(tr.took, fmt.Sprintf("%.1f (%.1f)", time.Since(promoted).Seconds(), time.Since(began).Seconds()))
-		if d := time.Since(promoted); d > 15*time.Second {
+		if d := time.Since(promoted); d > pgtest.Allow(15*time.Second) {
 			tr.t.Errorf("streaming again only %s after the promotion", d)
 		}
 	}
@@ -259,7 +259,7 @@ func anew(tr *trio, c *pgtest.Cluster) { c.Rebuild(tr.t, tr.primary) }
 // checkpoint a new primary says that it is on the old timeline.
 func rewound(tr *trio, c *pgtest.Cluster) {
 	tr.primary.Exec("checkpoint")
-	code, out, errOut := pgtest.Run(tr.t, pgtest.Client(tr.t, "pg_rewind"),
+	code, out, errOut := pgtest.Run(tr.t, rewindOf(tr.t, c.Major),
 		"--target-pgdata", c.DataDir, "--source-server", tr.primary.SocketConn("postgres"))
 	if code != 0 {
 		tr.t.Fatalf("pg_rewind ended with %d:\n%s%s", code, out, errOut)

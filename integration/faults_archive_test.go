@@ -91,10 +91,10 @@ func firstOf(t testing.TB, r *receiver) (first string) {
 // Nothing is written to it.
 func TestFaultsArchiveRefused(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	id := c.SystemID()
 	identity := func(id string, size int) []byte {
-		return fmt.Appendf(nil, `{"format":1,"system_identifier":"%s","wal_segment_size":%d,"postgresql_major":15}`+"\n", id, size)
+		return fmt.Appendf(nil, `{"format":1,"system_identifier":"%s","wal_segment_size":%d,"postgresql_major":%d}`+"\n", id, size, c.Major)
 	}
 	// with makes an archive that has just an identity.
 	with := func(content []byte) func(*testing.T) string {
@@ -160,7 +160,7 @@ func TestFaultsArchiveRefused(t *testing.T) {
 // unmounted disk, a mistyped path.
 func TestFaultsArchiveUnmounted(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	archive := newDir(t)
 	r := archiver(t, c, newDir(t), archive).start()
 	first := firstOf(t, r)
@@ -196,7 +196,7 @@ func TestFaultsArchiveUnmounted(t *testing.T) {
 // moment can still land there, and is not confirmed: so nothing is on its way.)
 func TestFaultsArchiveUnmountedMeanwhile(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	archive := newDir(t)
 	r := archiver(t, c, newDir(t), archive).start()
 	first := firstOf(t, r)
@@ -229,7 +229,7 @@ func TestFaultsArchiveUnmountedMeanwhile(t *testing.T) {
 // An archive that cannot be used for a while holds nothing up but itself.
 func TestFaultsArchiveOutage(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	archive := newDir(t)
 	spool := newDir(t)
 	r := archiver(t, c, spool, archive).start()
@@ -304,7 +304,7 @@ func TestFaultsArchiveReadOnly(t *testing.T) {
 	if !canMount(t) {
 		return // permissions do the same, see TestFaultsArchiveRefused and TestFaultsArchiveOutage
 	}
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	archive := newDir(t)
 	readOnly := func(r *receiver) {
 		script := fmt.Sprintf("set -e; mount --bind %[1]s %[1]s; mount -o remount,bind,ro %[1]s; exec \"$@\"", archive)
@@ -337,7 +337,7 @@ func TestFaultsArchiveReadOnly(t *testing.T) {
 // receiver.
 func TestFaultsArchiveConflict(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	archive := newDir(t)
 	r := archiver(t, c, newDir(t), archive).start()
 	emit(c, 1500)

@@ -220,7 +220,7 @@ func TestFaultsSlotInUse(t *testing.T) {
 // worked, so it may work again.
 func TestFaultsAfterStreaming(t *testing.T) {
 	t.Parallel()
-	c := guarded(t, 15)
+	c := guarded(t, pgtest.Version(t))
 	r := fresh(t, c, "-w", "-v", "-d", fmt.Sprintf("host=127.0.0.1 port=%d user=secret password=right", c.Port), "-S", "walrecv", "--ensure-slot").start()
 	r.flushed()
 	c.Exec("alter role secret password 'other'")

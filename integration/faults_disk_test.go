@@ -97,7 +97,7 @@ func oneOf(t testing.TB, paths ...string) []byte {
 // once, and streaming goes on by itself when there is room.
 func TestFaultsDiskFull(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	t.Run("in memory", func(t *testing.T) { fullMemory(t, c.With(t)) })
 	if !canMount(t) {
 		return // that was all there is to be had
@@ -137,7 +137,7 @@ func TestFaultsDiskFull(t *testing.T) {
 // A full disk under the archive alone holds up the archive alone.
 func TestFaultsArchiveDiskFull(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	archive := newDir(t)
 	r := archiver(t, c, newDir(t), archive)
 	trouble := "no space left on device"
@@ -172,7 +172,7 @@ func TestFaultsArchiveDiskFull(t *testing.T) {
 // acknowledges nothing from then on.
 func TestFaultsSyncFails(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	for _, mode := range []string{"--flush-interval=50ms", "--synchronous"} {
 		t.Run(mode, func(t *testing.T) {
 			c := c.With(t)

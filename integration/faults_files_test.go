@@ -99,7 +99,7 @@ func TestFaultsCompression(t *testing.T) {
 // and is damaged, it is streamed again.
 func TestFaultsCompressedDamaged(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	for suffix, tool := range decompressors {
 		for name, damage := range map[string]func(t testing.TB, file string){
 			"cut":     func(t testing.TB, file string) { resize(t, file, 1000) },
@@ -137,7 +137,7 @@ func TestFaultsCompressedDamaged(t *testing.T) {
 // it, and one that is half written.
 func TestFaultsCompressionInterrupted(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	spool := newDir(t)
 	for range 4 {
 		r := inSpool(t, c, spool, "-S", "walrecv", "--ensure-slot", "-Z", "gzip").start()
@@ -168,7 +168,7 @@ func TestFaultsModes(t *testing.T) {
 			want = 0o640
 		}
 		t.Run(want.String(), func(t *testing.T) {
-			c := smallWith(t, pgtest.Options{Major: 15, GroupAccess: group})
+			c := smallWith(t, pgtest.Options{Major: pgtest.Version(t), GroupAccess: group})
 			for _, args := range [][]string{nil, {"-Z", "gzip"}} {
 				r := used(t, c, args...)
 				for _, name := range filesIn(t, r.spool) {

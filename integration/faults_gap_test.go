@@ -121,8 +121,8 @@ func TestFaultsGap(t *testing.T) {
 			})
 			t.Run("slot invalidated, nothing held", func(t *testing.T) {
 				users := []string{"postgres"}
-				if major >= 16 {
-					// These refuse the slot; before, one has to ask in SQL.
+				if major >= 18 {
+					// It refuses the slot; before, one has to ask in SQL.
 					users = append(users, "sender")
 				}
 				for _, user := range users {

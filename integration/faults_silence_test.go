@@ -123,7 +123,7 @@ func (w *wire) copy(to, from net.Conn) {
 // the receiver meanwhile, which nothing may hold up.
 func TestFaultsSilence(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, map[string]string{"wal_sender_timeout": "5s"})
+	c := small(t, pgtest.Version(t), map[string]string{"wal_sender_timeout": "5s"})
 	w := newWire(t, c)
 	r := fresh(t, c, append(w.args(), "-S", "walrecv", "--ensure-slot")...).start()
 	emit(c, 1500)
@@ -150,7 +150,7 @@ func TestFaultsSilence(t *testing.T) {
 // that out, and takes up the slot again.
 func TestFaultsReceiverHangs(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, map[string]string{"wal_sender_timeout": "1s"})
+	c := small(t, pgtest.Version(t), map[string]string{"wal_sender_timeout": "1s"})
 	r := fresh(t, c, "-S", "walrecv", "--ensure-slot").start()
 	emit(c, 1500)
 	r.flushed()
@@ -169,8 +169,8 @@ func TestFaultsReceiverHangs(t *testing.T) {
 // WAL taken.
 func TestFaultsServerReplaced(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
-	other := smallWith(t, pgtest.Options{Major: 15, Fresh: true})
+	c := small(t, pgtest.Version(t), nil)
+	other := smallWith(t, pgtest.Options{Major: pgtest.Version(t), Fresh: true})
 	emit(other, 3000)
 	w := newWire(t, c)
 	r := fresh(t, c, append(w.args(), "-S", "walrecv", "--ensure-slot")...).start()

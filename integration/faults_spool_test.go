@@ -30,8 +30,8 @@ func usedBy(t *testing.T, c *pgtest.Cluster, r *receiver) *receiver {
 // A directory that cannot be used is refused, before anything in it changes.
 func TestFaultsSpoolRefused(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
-	other := smallWith(t, pgtest.Options{Major: 15, Fresh: true})
+	c := small(t, pgtest.Version(t), nil)
+	other := smallWith(t, pgtest.Options{Major: pgtest.Version(t), Fresh: true})
 	refused := func(t *testing.T, r *receiver, code int, texts ...string) {
 		t.Helper()
 		before := treeOf(t, r.spool)
@@ -96,7 +96,7 @@ func TestFaultsSpoolRefused(t *testing.T) {
 // there is no hole afterwards, and what is there is the server's.
 func TestFaultsSpoolMended(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	// Each gets the newest complete segment, the one before it, and the partial.
 	for _, tc := range []struct {
 		name   string
@@ -157,7 +157,7 @@ func TestFaultsSpoolMended(t *testing.T) {
 // before what it had sent. Later its WAL is another one: the old is kept.
 func TestFaultsServerPutBack(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	r := fresh(t, c, "-S", "walrecv", "--ensure-slot").start()
 	emit(c, 1500)
 	r.flushed()
@@ -210,7 +210,7 @@ func newTimeline(t testing.TB, c *pgtest.Cluster) {
 // Two branches under one timeline's number do not mix.
 func TestFaultsHistoryConflict(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	archive := newDir(t)
 	spooled := used(t, c, "-S", "walrecv", "--ensure-slot")
 	archived := used(t, c, "-S", "archived", "--ensure-slot", "--archive", archive)

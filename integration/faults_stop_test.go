@@ -58,7 +58,7 @@ func hang(t testing.TB, c *pgtest.Cluster) (goOn func()) {
 // received before is synced.
 func TestFaultsSignals(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(sig.String(), func(t *testing.T) {
 			c := c.With(t)
@@ -72,7 +72,7 @@ func TestFaultsSignals(t *testing.T) {
 				isWhole(t, c, r.spool, end)
 			})
 			t.Run("server down", func(t *testing.T) {
-				down := pgtest.New(t, pgtest.Options{Major: 15, WALSegmentSize: fileSize})
+				down := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: fileSize})
 				r := fresh(t, down, "-v")
 				r.launch()
 				r.retries(2, "cannot be reached")
@@ -129,7 +129,7 @@ func connects(t testing.TB, r *receiver) {
 // With --no-loop any disconnect is the end, and so is a server that is down.
 func TestFaultsNoLoop(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	for _, tc := range []struct {
 		name string
 		do   func(c *pgtest.Cluster)
@@ -188,7 +188,7 @@ func TestFaultsEndpos(t *testing.T) {
 // wal_sender_timeout=0: the server never asks, and is told all the same.
 func TestFaultsNoSenderTimeout(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, map[string]string{"wal_sender_timeout": "0"})
+	c := small(t, pgtest.Version(t), map[string]string{"wal_sender_timeout": "0"})
 	r := fresh(t, c, "-S", "walrecv", "--ensure-slot", "-s", "1").start()
 	emit(c, 1500)
 	r.flushed()

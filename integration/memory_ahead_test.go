@@ -25,7 +25,7 @@ func TestMemoryAhead(t *testing.T) {
 	s := s3test.Start(t)
 	ids, keys := identityFiles(t, 1)
 	pgtest.Give(t, filepath.Dir(keys[0]))
-	c := pgtest.New(t, pgtest.Options{Major: pgtest.FewVersions(t)[0], Settings: map[string]string{"wal_keep_size": "1GB", "fsync": "off"}})
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), Settings: map[string]string{"wal_keep_size": "1GB", "fsync": "off"}})
 	c.Start()
 	c.Exec("select pg_switch_wal()")
 	first := c.Query("select pg_walfile_name(pg_current_wal_insert_lsn())")

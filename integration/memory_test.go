@@ -30,7 +30,7 @@ func TestMemory(t *testing.T) {
 	proxy := s.Proxy(t)
 	ids, files := identityFiles(t, 1)
 	pgtest.Give(t, filepath.Dir(files[0]))
-	c := pgtest.New(t, pgtest.Options{Major: pgtest.FewVersions(t)[0], WALSegmentSize: size, Settings: map[string]string{
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: size, Settings: map[string]string{
 		"wal_keep_size": "1GB", "max_wal_size": "2GB", "min_wal_size": "128MB", "fsync": "off",
 	}})
 	c.Start()

@@ -138,7 +138,7 @@ func follow(r *receiver, segments float64) {
 // archive say, and it tells of a server that is gone.
 func TestMonitorMetrics(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	archive := newDir(t)
 	r := watched(archiver(t, c, newDir(t), archive)).start()
 	load := startPgbench(t, c)
@@ -220,7 +220,7 @@ func sizeOf(t testing.TB, dir string) float64 {
 // and both are noticed after --ready-lag.
 func TestMonitorReady(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	archive := newDir(t)
 	r := watched(archiver(t, c, newDir(t), archive), "--ready-lag", "2s").start()
 	emit(c, 1500)
@@ -276,7 +276,7 @@ func TestMonitorReady(t *testing.T) {
 // Of two receivers with one slot one streams. The other one is ready to.
 func TestMonitorPair(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	pair := func() *receiver {
 		return watched(fresh(t, c, "-v", "-S", "walrecv", "--ensure-slot"), "--ready-lag", "1s")
 	}
@@ -302,7 +302,7 @@ func TestMonitorPair(t *testing.T) {
 // An address that is taken is told of before anything else is done.
 func TestMonitorAddressInUse(t *testing.T) {
 	t.Parallel()
-	c := small(t, 15, nil)
+	c := small(t, pgtest.Version(t), nil)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -318,7 +318,7 @@ func TestMonitorAddressInUse(t *testing.T) {
 // A gap that was accepted is reported, by the next receiver too.
 func TestMonitorGap(t *testing.T) {
 	t.Parallel()
-	c := smallWith(t, pgtest.Options{Major: 15, Settings: forgetful()})
+	c := smallWith(t, pgtest.Options{Major: pgtest.Version(t), Settings: forgetful()})
 	archive := newDir(t)
 	r := watched(archiver(t, c, newDir(t), archive)).start()
 	emit(c, 1500)

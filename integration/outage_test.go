@@ -106,7 +106,7 @@ func survivesOutage(t *testing.T, o outage) {
 		// A server that gives up who says nothing for a second.
 		rows, mb, timeout = 20_000, 300, "1s"
 	}
-	c := small(t, 15, map[string]string{"wal_sender_timeout": timeout})
+	c := small(t, pgtest.Version(t), map[string]string{"wal_sender_timeout": timeout})
 	c.Exec("create table acked(row text primary key, filler text)")
 	r := watched(archiver(t, c, newDir(t), o.url), "--spool-max", "8MB", "--ready-lag", "1s")
 	r.env = o.env

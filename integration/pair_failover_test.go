@@ -12,7 +12,7 @@ import (
 // beside it: the archive stays sound, and recovery along both timelines works.
 func TestPairThroughAFailover(t *testing.T) {
 	t.Parallel()
-	major := pgtest.FewVersions(t)[0]
+	major := pgtest.Version(t)
 	primary, archive := newPrimary(t, major), newArchive(t)
 	standby := standbyOf(t, primary, primary, nil)
 	p := newPair(t, primary, archive, nil, "-d", allOf(primary, standby), "--primary-only")

@@ -52,15 +52,9 @@ type pitrRecord struct {
 // commits stand in front of that point in the WAL.
 func TestPointInTimeRecovery(t *testing.T) {
 	t.Parallel()
-	majors := []int{15}
-	if pgtest.Long() {
-		majors = pgtest.Versions(t)
-	}
-	for _, major := range majors {
-		if major < 15 {
-			continue // they have no base backups of this kind
-		}
+	for _, major := range pgtest.FewVersions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
+			takesBackups(t, major)
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)
 			p := &pitr{T: t, rng: rand.New(rand.NewPCG(seed, 0)), archive: newArchive(t)}

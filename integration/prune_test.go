@@ -19,7 +19,7 @@ func TestPrune(t *testing.T) {
 	t.Parallel()
 	settings := forgetful()
 	settings["restore_command"] = "false"
-	c := small(t, 15, settings)
+	c := small(t, pgtest.Version(t), settings)
 	b := backupsOf(t, c)
 	c.Exec("create table mark(name text primary key)")
 	write := func(name string) {

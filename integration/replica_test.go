@@ -26,6 +26,7 @@ type replicas struct {
 // it needs the archive, which is encrypted for the newest version.
 func newReplicas(t *testing.T, major int) *replicas {
 	t.Helper()
+	takesBackups(t, major)
 	rs := &replicas{t: t, bin: pgtest.Build(t), archive: newArchive(t)}
 	if major == slices.Max(pgtest.Versions(t)) {
 		ids, files := identityFiles(t, 1)
@@ -113,13 +114,7 @@ const content = "select count(*) || ' ' || coalesce(md5(string_agg(t::text, ' ' 
 // and are promoted.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
-	for _, major := range pgtest.Versions(t) {
-		if major < 15 {
-			continue // no base backup can be taken of it
-		}
-		if major != 15 && !pgtest.Long() {
-			continue
-		}
+	for _, major := range pgtest.FewVersions(t) {
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			t.Parallel()
 			rs := newReplicas(t, major)

@@ -8,11 +8,24 @@ import (
 	"github.com/walrecv/walrecv/internal/pgtest"
 )
 
+// rewindOf is the pg_rewind of a major, which serves no other; "" where there is none
+// beside the server.
+func rewindOf(t testing.TB, major int) string {
+	t.Helper()
+	program := filepath.Join(pgtest.BinDir(t, major), "pg_rewind")
+	if !exists(program) {
+		return ""
+	}
+	return program
+}
+
 // TestPgRewind: pg_rewind runs restore_command from elsewhere, with an absolute
 // path that ends in the segment's own name, and on a data directory that is
 // neither a standby nor in recovery. It needs WAL of the abandoned branch.
 func TestPgRewind(t *testing.T) {
-	const major = 15 // of pg_rewind
+	major := pgtest.Version(t)
+	program := rewindOf(t, major)
+	pgtest.Only(t, major, program != "", "no pg_rewind of it is here")
 	old := pgtest.New(t, pgtest.Options{
 		Major: major, WALSegmentSize: 1 << 20,
 		Settings: map[string]string{"wal_keep_size": "1GB", "max_wal_size": "2GB", "autovacuum": "off", "wal_log_hints": "on"},
@@ -40,7 +53,7 @@ func TestPgRewind(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	code, out, errOut := pgtest.Run(t, pgtest.Client(t, "pg_rewind"), "--restore-target-wal",
+	code, out, errOut := pgtest.Run(t, program, "--restore-target-wal",
 		"--target-pgdata", old.DataDir, "--source-pgdata", standby.DataDir)
 	if code != 0 {
 		t.Fatalf("pg_rewind ended with %d:\n%s%s", code, out, errOut)

@@ -14,7 +14,11 @@ import (
 // TestRestoreFromPgReceivewal recovers from what a real pg_receivewal leaves,
 // through a promotion, with the last rows in its partial.
 func TestRestoreFromPgReceivewal(t *testing.T) {
-	const major = 15 // of the client, which refuses newer servers
+	major := pgtest.Version(t)
+	program := clientOf(t, "pg_receivewal", major, newestClient)
+	if program == nil {
+		t.Fatalf("get one with: tools/need pgclient%d", newestClient)
+	}
 	for _, method := range []string{"none", "gzip:1", "lz4"} {
 		t.Run(method, func(t *testing.T) {
 			p := newPrimary(t, major)
@@ -26,8 +30,8 @@ func TestRestoreFromPgReceivewal(t *testing.T) {
 			p.Exec("select pg_create_physical_replication_slot('rw', true)")
 			backup := p.BaseBackup(t, "").Dir
 			receive := func(c *pgtest.Cluster) *pgtest.Process {
-				return pgtest.Command(t, pgtest.Client(t, "pg_receivewal"), "-D", dir, "-Z", method, "-S", "rw", "--synchronous",
-					"-d", c.ReplConn()).Start()
+				return pgtest.Command(t, program[0], append(program[1:len(program):len(program)], "-D", dir, "-Z", method, "-S", "rw", "--synchronous",
+					"-d", c.ReplConn())...).Start()
 			}
 			r := receive(p)
 			s := p.Standby(t, quick)

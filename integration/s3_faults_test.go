@@ -43,7 +43,7 @@ func wrongStores(t testing.TB, s *s3test.Server, prefix string) []wrongStore {
 // first start says so in one line and ends.
 func TestS3Refused(t *testing.T) {
 	s := s3test.Start(t)
-	c := pgtest.New(t, pgtest.Options{Major: pgtest.FewVersions(t)[0], WALSegmentSize: 1 << 20})
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: 1 << 20})
 	c.Start()
 	stores := wrongStores(t, s, "x")
 	reader := s.Other(t, s3test.Statement{Actions: []string{"s3:ListBucket"}}, s3test.Statement{Actions: []string{"s3:GetObject"}, Keys: "*"})

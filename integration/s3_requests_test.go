@@ -20,7 +20,7 @@ func TestS3Requests(t *testing.T) {
 	)
 	s := s3test.Start(t)
 	p := s.Proxy(t)
-	c := pgtest.New(t, pgtest.Options{Major: pgtest.FewVersions(t)[0], WALSegmentSize: 1 << 20, Settings: map[string]string{
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: 1 << 20, Settings: map[string]string{
 		// So that nobody writes WAL but this test.
 		"autovacuum": "off", "checkpoint_timeout": "1h", "bgwriter_lru_maxpages": "0",
 	}})

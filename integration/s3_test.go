@@ -31,7 +31,7 @@ func s3Command(bin string, s *s3test.Server, url, more string) string {
 func TestS3(t *testing.T) {
 	s := s3test.Start(t)
 	url := s.URL("some/prefix")
-	c := pgtest.New(t, pgtest.Options{Major: pgtest.FewVersions(t)[0], WALSegmentSize: 1 << 20})
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: 1 << 20})
 	c.Start()
 	c.Exec("create table mark(name text primary key)")
 	p := s.Proxy(t)

@@ -106,7 +106,7 @@ func TestFollowingTheArchiveAlone(t *testing.T) {
 		span = time.Minute
 	}
 	s := s3test.Start(t)
-	p := pgtest.New(t, pgtest.Options{Major: pgtest.FewVersions(t)[0], Settings: map[string]string{"max_wal_size": "1GB"}})
+	p := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), Settings: map[string]string{"max_wal_size": "1GB"}})
 	p.Start()
 	p.Exec(beatTable)
 	p.Exec("create table acked(row text primary key, filler text)")
@@ -226,7 +226,7 @@ func judgeLags(t *testing.T, lags []time.Duration, most time.Duration) {
 // TestShorterChunksDoNotReplaceLongerWAL: a standby that has streamed further than the
 // archived tail is restarted with its primary gone.
 func TestShorterChunksDoNotReplaceLongerWAL(t *testing.T) {
-	p := newPrimary(t, pgtest.FewVersions(t)[0])
+	p := newPrimary(t, pgtest.Version(t))
 	archive := newArchive(t)
 	r := newReceiver(t, p, "--archive", archive).start()
 	s := p.Standby(t, with(map[string]string{}, "restore_command", restoreCommand(r.bin, "--archive "+archive), "wal_retrieve_retry_interval", "200ms"))

@@ -40,7 +40,7 @@ func TestBothMachinesLost(t *testing.T) {
 func loseBoth(t *testing.T, synchronous bool, wait time.Duration) {
 	late := time.Second + pgtest.Allow(time.Second) // the tail interval, and a bit
 	s := s3test.Start(t)
-	c := pgtest.New(t, pgtest.Options{Major: pgtest.FewVersions(t)[0], WALSegmentSize: 1 << 20, Settings: map[string]string{"max_wal_size": "1GB"}})
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: 1 << 20, Settings: map[string]string{"max_wal_size": "1GB"}})
 	c.Start()
 	c.Exec("create table acked(row text primary key, filler text)")
 	args := []string{"--archive", s.URL("wal")}

@@ -310,7 +310,7 @@ func (s *session) explain(err error, at segment.Position) error {
 	if s.repeating && pgErr.Code == codeUndefinedFile {
 		return fmt.Errorf("damaged WAL cannot be had again from %s on, the server has removed it: %w", at, err)
 	}
-	// Servers from 16 on refuse a slot that was invalidated.
+	// Servers from 18 on refuse a slot that was invalidated.
 	refused := pgErr.Code == codeNotInPrerequisiteState && s.slot.Known && s.slot.RestartLSN == 0 && s.r.o.Slot != ""
 	switch {
 	case pgErr.Code == codeObjectInUse, pgErr.Code == codeUndefinedObject && s.r.o.Slot != "":

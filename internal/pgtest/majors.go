@@ -47,6 +47,22 @@ func wantedMajors(list string) ([]int, error) {
 	return slices.Compact(majors), nil
 }
 
+// Version is the major for a test that needs but one server: the oldest of
+// Versions.
+func Version(t testing.TB) int {
+	t.Helper()
+	return Versions(t)[0]
+}
+
+// Only skips a test that cannot be on this major, and tells why. Nothing else is a
+// reason to skip one.
+func Only(t testing.TB, major int, can bool, why string) {
+	t.Helper()
+	if !can {
+		t.Skipf("PostgreSQL %d: %s", major, why)
+	}
+}
+
 // BinDir returns the directory with the server programs of a major, in a place
 // that the user of the servers can reach.
 func BinDir(t testing.TB, major int) string {

@@ -16,7 +16,7 @@ import (
 // nobody changes.
 func sample(t *testing.T) (*recording, *world) {
 	t.Helper()
-	r := record(t, pgtest.Versions(t)[0])
+	r := record(t, pgtest.Version(t))
 	return r, r.world(t, nil)
 }
 

@@ -107,7 +107,7 @@ func (w *world) verifyWith(keys archive.Keys, o verify.Options) *verify.Report {
 }
 
 func TestEncryptedArchive(t *testing.T) {
-	r := record(t, pgtest.Versions(t)[0])
+	r := record(t, pgtest.Version(t))
 	w, keys := encryptedWorld(t, r)
 	got := w.verifyWith(keys, verify.Options{Deep: true})
 	if !got.Sound() || !got.Complete() || got.Segments != len(r.segments) || got.Partials != len(r.partials) || got.Records == 0 || len(got.Notices) > 0 {
