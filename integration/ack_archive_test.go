@@ -69,7 +69,7 @@ func option(args []string, name string) string {
 func BenchmarkAckArchive(b *testing.B) {
 	for _, n := range []int{1, 32} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			c := pgtest.New(b, pgtest.Options{Major: 15, Settings: map[string]string{"max_connections": "60"}})
+			c := pgtest.New(b, pgtest.Options{Major: pgtest.Version(b), Settings: map[string]string{"max_connections": "60"}})
 			c.Start()
 			c.Exec("create table acked(row text primary key, filler text)")
 			r, _ := archiveAcknowledges(b, c, 20*time.Millisecond, "--synchronous")

@@ -20,7 +20,7 @@ import (
 // the other's they are.
 func BenchmarkBackup(b *testing.B) {
 	const scale = 40 // 630 MB
-	c := pgtest.New(b, pgtest.Options{Major: 15, Settings: map[string]string{"max_wal_size": "4GB"}})
+	c := pgtest.New(b, pgtest.Options{Major: pgtest.Version(b), Settings: map[string]string{"max_wal_size": "4GB"}})
 	c.Start()
 	if code := c.Command(b, "pgbench", "-i", "-q", "-s", strconv.Itoa(scale)).Start().Wait(10 * time.Minute); code != 0 {
 		b.Fatal("no tables of pgbench")

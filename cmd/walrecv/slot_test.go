@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/walrecv/walrecv/internal/fakepg"
-	"github.com/walrecv/walrecv/internal/pgtest"
 )
 
 // fakeServer starts a server that has a physical, a new and a logical slot, and
@@ -116,32 +115,5 @@ func TestSlotConnection(t *testing.T) {
 	o := walrecv(nil, append([]string{"slot", "show", "old"}, options...)...)
 	if o.code != exitFailed || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, "cannot be reached") {
 		t.Errorf("server gone: exit %d, %q", o.code, o.stderr)
-	}
-}
-
-func TestSlotOnRealServers(t *testing.T) {
-	for _, major := range pgtest.Versions(t) {
-		c := pgtest.New(t, pgtest.Options{Major: major})
-		c.Start()
-		run := func(want int, args ...string) outcome {
-			t.Helper()
-			o := walrecv(nil, append(args, "-d", c.ConnString("replication"))...)
-			if o.code != want {
-				t.Errorf("PostgreSQL %d: walrecv %q: exit %d, stderr %q; want %d", major, args, o.code, o.stderr, want)
-			}
-			return o
-		}
-		run(0, "slot", "create", "archiver")
-		reserved := c.Query("SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'archiver' AND slot_type = 'physical'")
-		if o := run(0, "slot", "show", "archiver"); reserved == "" || !strings.Contains(o.stdout, "restart_lsn  "+reserved+"\n") {
-			t.Errorf("PostgreSQL %d: the server says restart_lsn %q; shown:\n%s", major, reserved, o.stdout)
-		}
-		run(1, "slot", "create", "archiver")
-		run(0, "slot", "create", "archiver", "--if-not-exists")
-		run(0, "slot", "drop", "archiver")
-		run(1, "slot", "drop", "archiver")
-		if left := c.Query("SELECT count(*) FROM pg_replication_slots"); left != "0" {
-			t.Errorf("PostgreSQL %d: %s slots are left", major, left)
-		}
 	}
 }

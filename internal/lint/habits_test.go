@@ -56,6 +56,37 @@ func waitRule(s *source) (faults []string) {
 	return faults
 }
 
+// serverRule finds tests of the integration suite that have a server of their own
+// choice: they would be the same test whatever majors the suite is run for.
+func serverRule(s *source) (faults []string) {
+	if !s.isTest() || s.pkg() != "integration" {
+		return nil
+	}
+	ast.Inspect(s.file, func(n ast.Node) bool {
+		var major ast.Expr
+		switch n := n.(type) {
+		case *ast.KeyValueExpr: // pgtest.Options{Major: 15}
+			if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Major" {
+				major = n.Value
+			}
+		case *ast.CallExpr: // small(t, 15)
+			if len(n.Args) > 1 {
+				if t, ok := n.Args[0].(*ast.Ident); ok && t.Name == "t" {
+					major = n.Args[1]
+				}
+			}
+		}
+		if number, ok := major.(*ast.BasicLit); ok && slices.Contains(majors, number.Value) {
+			faults = append(faults, s.at(n.Pos())+": take pgtest.Version, or one of pgtest.Versions")
+		}
+		return true
+	})
+	return faults
+}
+
+// majors are the PostgreSQL versions that tests are run for.
+var majors = []string{"13", "14", "15", "16", "17", "18"}
+
 // startRule finds regular expressions that are compiled at the start. PostgreSQL
 // starts the program for every segment that it restores, whatever else it can do.
 func startRule(s *source) (faults []string) {
@@ -114,6 +145,7 @@ func theirs(word string) bool {
 func TestFilesAreShort(t *testing.T)        { checkTree(t, lengthRule) }
 func TestTestsRunAndDoNotHope(t *testing.T) { checkTree(t, waitRule) }
 func TestWords(t *testing.T)                { checkTree(t, wordRule) }
+func TestServersAreAskedFor(t *testing.T)   { checkTree(t, serverRule) }
 func TestStartsAreShort(t *testing.T)       { checkTree(t, startRule) }
 
 func TestHabitRulesFind(t *testing.T) {
@@ -133,6 +165,13 @@ func TestHabitRulesFind(t *testing.T) {
 		{"segment/a_test.go", "import \"x/fake\"\nfunc f() { fake.Skip() }", ""},
 		{"segment/a.go", "import clock \"time\"\nfunc f() { clock.Sleep(1) }", "not for some time"},
 		{"segment/a.go", "import \"time\"\nfunc f() { time.Now() }", ""},
+	})
+	checkSamples(t, serverRule, []sample{
+		{"integration/a_test.go", "func f() { small(t, 15, nil) }", "take pgtest.Version"},
+		{"integration/a_test.go", "var x = pgtest.Options{Major: 18}", "take pgtest.Version"},
+		{"integration/a_test.go", "func f() { small(t, pgtest.Version(t), nil); rows(t, 19); fill(c, 15) }", ""},
+		{"integration/a_test.go", "var x = []any{pgtest.Options{Major: major}, thing{Size: 15}}", ""},
+		{"internal/drill/a_test.go", "var x = pgtest.Options{Major: 15}", ""},
 	})
 	checkSamples(t, startRule, []sample{
 		{"segment/a.go", "var x = regexp.MustCompile(`a`)", "not at every start"},

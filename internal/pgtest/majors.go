@@ -59,7 +59,7 @@ func Version(t testing.TB) int {
 func Only(t testing.TB, major int, can bool, why string) {
 	t.Helper()
 	if !can {
-		t.Skipf("PostgreSQL %d: %s", major, why)
+		t.Skipf("not on PostgreSQL %d: %s", major, why)
 	}
 }
 
