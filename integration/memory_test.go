@@ -10,6 +10,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/pgtest"
 	"github.com/walrecv/walrecv/internal/s3test"
+	"github.com/walrecv/walrecv/segment"
 )
 
 // maxRestore is what one restore_command may use.
@@ -51,10 +52,9 @@ func TestMemory(t *testing.T) {
 	}
 	r.modest()
 
-	name := func(ahead int) string {
-		return c.Query(fmt.Sprintf("select pg_walfile_name(pg_current_wal_insert_lsn() + %d)", ahead*size))
-	}
-	sealed, tail, absent := name(-1), name(0), name(1)
+	at := parseLSN(t, c.Query("select pg_current_wal_insert_lsn()"))
+	name := func(at segment.LSN) string { return c.Query(fmt.Sprintf("select pg_walfile_name('%s')", at)) }
+	sealed, tail, absent := name(at-size), name(at), name(at+size)
 	emit(c, 500)
 	r.flushed()
 	r.stop() // with the tail
