@@ -65,7 +65,8 @@ type ConnOptions struct {
 // while the receiver runs. It is safe for concurrent use.
 type ConnConfig struct {
 	options  ConnOptions
-	settings settings // by keyword, the user's and the defaults that are ours
+	settings settings          // by keyword, the user's and the defaults that are ours
+	from     map[string]string // where each of them came from
 	hosts    []host
 	timeout  time.Duration // of one attempt; 0: none
 	log      *slog.Logger
@@ -133,7 +134,7 @@ func ParseConnInfo(options ConnOptions) (*ConnConfig, error) {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
-	if c.settings, err = gatherSettings(options); err != nil {
+	if c.settings, c.from, err = gatherSettings(options); err != nil {
 		return nil, err
 	}
 	if c.timeout, err = parseConnectTimeout(c.settings); err != nil {

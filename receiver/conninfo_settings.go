@@ -90,39 +90,47 @@ const (
 	unsupportedOAuth = "OAuth is not supported: use a password or a certificate"
 )
 
-// gatherSettings merges what says how to connect, and checks the result.
-func gatherSettings(o ConnOptions) (settings, error) {
+// gatherSettings merges what says how to connect, and checks the result. It also tells
+// where each of the settings came from, as [Setting.From] has it.
+func gatherSettings(o ConnOptions) (s settings, from map[string]string, err error) {
 	written, err := parseConninfo(o.Conninfo)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	s := make(settings)
+	s, from = make(settings), make(map[string]string)
+	set := func(key, value, source string) { s[key], from[key] = value, source }
 	for key, known := range connOptions {
 		if value := getenv(o.Getenv, known.env); value != "" {
-			s[key] = value
+			set(key, value, known.env)
 		}
 	}
 	for _, w := range written {
 		if w.key == "service" || w.key == "servicefile" {
-			s[w.key] = w.value
+			set(w.key, w.value, FromConninfo)
 		}
 	}
 	if s["service"] != "" {
-		if err := s.addService(o.Getenv); err != nil {
-			return nil, err
+		service, err := s.findService(o.Getenv)
+		if err != nil {
+			return nil, nil, err
+		}
+		for key, value := range service {
+			set(key, value, s["servicefile"])
 		}
 	}
 	for _, w := range written {
 		if w.key != "service" && w.key != "servicefile" {
-			s[w.key] = w.value
+			set(w.key, w.value, FromConninfo)
 		}
 	}
-	for key, value := range map[string]string{"host": o.Host, "port": o.Port, "user": o.User} {
-		if value != "" {
-			s[key] = value
+	for _, given := range []struct{ key, value, source string }{
+		{"host", o.Host, FromHost}, {"port", o.Port, FromPort}, {"user", o.User, FromUser},
+	} {
+		if given.value != "" {
+			set(given.key, given.value, given.source)
 		}
 	}
-	return s, s.check()
+	return s, from, s.check()
 }
 
 func getenv(lookup func(string) string, name string) string {
@@ -132,9 +140,9 @@ func getenv(lookup func(string) string, name string) string {
 	return lookup(name)
 }
 
-// addService puts in the settings of the service that was asked for: from the
-// user's service file, or the system's if that does not know it.
-func (s settings) addService(lookup func(string) string) error {
+// findService reads the settings of the service that was asked for: from the user's
+// service file, or the system's if that does not know it. It notes which one it was.
+func (s settings) findService(lookup func(string) string) (settings, error) {
 	var files []string
 	if path := s["servicefile"]; path != "" {
 		files = append(files, path)
@@ -152,22 +160,21 @@ func (s settings) addService(lookup func(string) string) error {
 			continue
 		}
 		if err != nil {
-			return &ConnInfoError{Option: "service", Reason: "the service file cannot be read", Err: err}
+			return nil, &ConnInfoError{Option: "service", Reason: "the service file cannot be read", Err: err}
 		}
 		service, err := parsed.GetService(s["service"])
 		if err != nil {
 			continue
 		}
 		s["servicefile"] = path
-		for key, value := range service.Settings {
+		for key := range service.Settings {
 			if key == "service" || key == "servicefile" {
-				return &ConnInfoError{Option: "service", Reason: "a service cannot refer to another one"}
+				return nil, &ConnInfoError{Option: "service", Reason: "a service cannot refer to another one"}
 			}
-			s[key] = value
 		}
-		return nil
+		return service.Settings, nil
 	}
-	return &ConnInfoError{Option: "service", Reason: fmt.Sprintf("there is no service %q in %s", printable(s["service"]), strings.Join(files, " or "))}
+	return nil, &ConnInfoError{Option: "service", Reason: fmt.Sprintf("there is no service %q in %s", printable(s["service"]), strings.Join(files, " or "))}
 }
 
 // check refuses what is unknown, unsupported or out of range. The keys are taken

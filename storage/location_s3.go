@@ -207,11 +207,15 @@ func unknownParameter(name string) error {
 	if NamesSecret(name) {
 		return errSecretKey
 	}
-	var names []string
+	return fmt.Errorf("archive URL has an unknown parameter; there are %s", strings.Join(S3Parameters(), ", "))
+}
+
+// S3Parameters lists the parameters that an s3 URL can have.
+func S3Parameters() (names []string) {
 	for _, p := range s3Parameters {
 		names = append(names, p.name)
 	}
-	return fmt.Errorf("archive URL has an unknown parameter; there are %s", strings.Join(names, ", "))
+	return names
 }
 
 // url is the location as a URL, with the parameters that were given.

@@ -44,10 +44,7 @@ cannot be read.`,
 		Example:               "  walrecv backup list --archive /srv/wal",
 		DisableFlagsInUseLine: true,
 		Args:                  noArguments,
-		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
-			if !cfg.archive.given() {
-				return usageError("nothing to look at; use --archive")
-			}
+		RunE: a.configured(func() error { return cfg.archive.required("nothing to look at") }, func(cmd *cobra.Command, _ []string) error {
 			return a.runBackupList(cmd.Context(), cfg)
 		}),
 	}

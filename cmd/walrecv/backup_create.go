@@ -52,10 +52,7 @@ interrupted counts for nothing; walrecv prune removes what there is of it.`,
 		Example:               "  walrecv backup create -d 'host=db1 user=replicator' --archive /srv/wal",
 		DisableFlagsInUseLine: true,
 		Args:                  noArguments,
-		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.check(); err != nil {
-				return err
-			}
+		RunE: a.configured(cfg.check, func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(cmd.Context(), stopDeadline, a.stderr, os.Exit)
 			defer stop()
 			return notWrong(a.runBackupCreate(ctx, cfg))
@@ -133,7 +130,7 @@ func (a *app) runBackupCreate(ctx context.Context, c backupCreateConfig) error {
 	stderr := &aboveBar{w: a.stderr}
 	log := newLogger(stderr, c.verbose, environment(a.environ))
 	c.conn.application = backupApplication
-	config, err := c.conn.config(a.environ, log)
+	config, err := a.connection(c.conn, log)
 	if err != nil {
 		return err
 	}

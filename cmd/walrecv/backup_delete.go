@@ -36,10 +36,7 @@ of the archive cannot be recovered any more, or, with --window, any moment since
 		Example:               "  walrecv backup delete --archive /srv/wal --window 7d 20261122T073000Z",
 		DisableFlagsInUseLine: true,
 		Args:                  arguments("ID"),
-		RunE: a.configured(func(cmd *cobra.Command, args []string) error {
-			if !cfg.archive.given() {
-				return usageError("no archive given; use --archive")
-			}
+		RunE: a.configured(func() error { return cfg.archive.required("no archive given") }, func(cmd *cobra.Command, args []string) error {
 			if !archive.IsID(args[0]) {
 				return usageError("%q cannot be the ID of a base backup", args[0])
 			}

@@ -50,7 +50,8 @@ type backupRestoreConfig struct {
 // newBackupRestore declares the command.
 func (a *app) newBackupRestore() *cobra.Command {
 	cfg := backupRestoreConfig{mapping: map[string]string{}}
-	cmd := &cobra.Command{
+	var cmd *cobra.Command
+	cmd = &cobra.Command{
 		Use:   "restore [OPTION]...",
 		Short: "Lay out a data directory, ready for recovery",
 		Long: `Restores a base backup into an empty directory and writes the settings with which a
@@ -65,12 +66,11 @@ for user postgres.`,
   walrecv backup restore --archive /srv/wal --target-dir /tmp/then --target-time '2026-01-31 12:00:00+00'`,
 		DisableFlagsInUseLine: true,
 		Args:                  noArguments,
-		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
+		RunE: a.configured(func() error {
 			cfg.config = (&loader{cmd: cmd}).configPath(environment(a.environ))
 			cfg.actionGiven = cmd.Flags().Changed("target-action")
-			if err := cfg.check(); err != nil {
-				return err
-			}
+			return cfg.check()
+		}, func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(cmd.Context(), undoDeadline, a.stderr, os.Exit)
 			defer stop()
 			return notWrong(a.runBackupRestore(ctx, cfg))
@@ -93,6 +93,7 @@ func addBackupRestoreOptions(fs *pflag.FlagSet, c *backupRestoreConfig) {
 	boolVar(fs, &c.keepArchiving, "keep-archiving", "", "leave archive_mode as it was instead of switching it off")
 	addReadOptions(fs, &c.read, onlyCluster)
 	// What is for one restore is not found by chance: WALRECV_SLOT is a receiver's.
+	annotate(fs, holdsConninfo, "primary-conninfo")
 	onlyOnCommandLine(fs, "target-dir", "standby", "primary-conninfo", "slot", "tablespace-mapping")
 }
 
@@ -143,6 +144,9 @@ func (c *backupRestoreConfig) absolute() error {
 func (a *app) runBackupRestore(ctx context.Context, c backupRestoreConfig) error {
 	stderr := &aboveBar{w: a.stderr}
 	log := newLogger(stderr, false, environment(a.environ))
+	if a.exposed(c.primaryConninfo) {
+		log.Warn("everybody on this host can see the password in --primary-conninfo while this runs: give passfile=FILE there instead, a password file on the replica's host")
+	}
 	owner, err := ownerFor(c.targetDir)
 	if err != nil {
 		return err

@@ -79,6 +79,21 @@ func withEnvironment(l storage.Location, env map[string]string) storage.Location
 	return complete
 }
 
+// storeVariables are all that a store in S3 takes from the environment.
+func storeVariables(l storage.Location, env map[string]string) (set []string) {
+	if l.Scheme != storage.SchemeS3 {
+		return nil
+	}
+	for _, name := range []string{
+		"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "AWS_PROFILE", "AWS_DEFAULT_PROFILE",
+	} {
+		if env[name] != "" {
+			set = append(set, name)
+		}
+	}
+	return append(set, secretVariables(l, env)...)
+}
+
 // secretVariables are what a store in S3 takes from the environment and no URL may
 // have.
 func secretVariables(l storage.Location, env map[string]string) (set []string) {

@@ -49,10 +49,7 @@ count here, too, unless [check] has its own.
 		Example:               "  walrecv check -d 'host=db1 user=replicator' -S walrecv --archive /srv/wal",
 		DisableFlagsInUseLine: true,
 		Args:                  noArguments,
-		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.check(); err != nil {
-				return err
-			}
+		RunE: a.configured(cfg.check, func(cmd *cobra.Command, _ []string) error {
 			return a.runCheck(cmd.Context(), cfg)
 		}),
 	}
@@ -91,7 +88,7 @@ func (c *checkConfig) check() error {
 
 // runCheck is the work of "walrecv check". A signal may end it at any time.
 func (a *app) runCheck(ctx context.Context, c checkConfig) error {
-	conn, err := c.conn.config(a.environ, newLogger(a.stderr, false, environment(a.environ)))
+	conn, err := a.connection(c.conn, newLogger(a.stderr, false, environment(a.environ)))
 	if err != nil {
 		return err
 	}

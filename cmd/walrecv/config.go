@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,33 +35,51 @@ func addSharedOptions(fs *pflag.FlagSet) {
 
 // loadConfig gives a value to every option of cmd that the command line left
 // alone: from the environment, else from the configuration file, else the
-// default stays. Afterwards pflag's Changed says "given, wherever". A value
-// that loses against a stronger source must be right all the same. root builds the
-// whole tree of commands, which is needed only where something belongs to another
-// one, or seems to.
+// default stays. Afterwards pflag's Changed says "given, wherever", and originOf says
+// where. A value that loses against a stronger source must be right all the same. root
+// builds the whole tree of commands, which is needed only where something belongs to
+// another one, or seems to.
 func loadConfig(cmd *cobra.Command, environ []string, root func() *cobra.Command) error {
-	env := environment(environ)
-	l := loader{cmd: cmd, root: sync.OnceValue(root)}
+	l := newLoader(cmd, root)
+	l.load(environment(environ))
+	if len(l.faults) > 0 {
+		return l.faults[0]
+	}
+	return nil
+}
+
+// loader fills the options of one command. It goes on behind what is wrong, so that
+// all of it can be told at once.
+type loader struct {
+	cmd     *cobra.Command
+	root    func() *cobra.Command
+	given   []*pflag.Flag // what a file or the environment gave
+	s3      storage.S3    // what [s3] gave
+	s3At    string        // and where it stands
+	faults  []error
+	useless []string // what stands in the file and is of no use to this command
+}
+
+func newLoader(cmd *cobra.Command, root func() *cobra.Command) *loader {
+	return &loader{cmd: cmd, root: sync.OnceValue(root)}
+}
+
+func (l *loader) load(env map[string]string) {
 	if path := l.configPath(env); path != "" {
-		if err := l.file(path); err != nil {
-			return err
-		}
+		l.file(path)
 	}
-	if err := l.environment(env); err != nil {
-		return err
-	}
+	l.environment(env)
 	for _, f := range l.given {
 		f.Changed = true
 	}
-	return l.completeArchive()
+	l.completeArchive()
 }
 
-// loader fills the options of one command.
-type loader struct {
-	cmd   *cobra.Command
-	root  func() *cobra.Command
-	given []*pflag.Flag // what a file or the environment gave
-	s3    storage.S3    // what [s3] gave
+// fault notes what is wrong, if something is.
+func (l *loader) fault(err error) {
+	if err != nil {
+		l.faults = append(l.faults, err)
+	}
 }
 
 // configPath is the configuration file, or empty.
@@ -76,14 +93,18 @@ func (l *loader) configPath(env map[string]string) string {
 
 // assign sets an option, unless the command line did: then it only checks the
 // text.
-func (l *loader) assign(f *pflag.Flag, text string) error {
+func (l *loader) assign(f *pflag.Flag, text string, from origin) error {
 	set := f.Value.Set
 	if l, several := f.Value.(list); several {
 		set = l.set
 	}
 	if !f.Changed {
+		if err := set(text); err != nil {
+			return err
+		}
 		l.given = append(l.given, f)
-		return set(text)
+		from.note(f)
+		return nil
 	}
 	kept := f.Value.String()
 	return errors.Join(set(text), set(kept))
@@ -91,191 +112,63 @@ func (l *loader) assign(f *pflag.Flag, text string) error {
 
 // environment applies the variables. An empty one counts as not set: that is
 // how compose files and unit files leave one out.
-func (l *loader) environment(env map[string]string) error {
-	var errs []error
+func (l *loader) environment(env map[string]string) {
 	l.cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if name := variableLike(f); annotated(f, refusedInEnvironment) && env[name] != "" && !knownVariables(l.root())[name] {
-			errs = append(errs, usageError("%s is set, but --%s can be given on the command line only", name, f.Name))
+			l.fault(usageError("%s is set, but --%s can be given on the command line only", name, f.Name))
 		}
 		name := environmentName(f)
 		if text := env[name]; name != "" && text != "" && f.Name != configOption {
-			if err := l.assign(f, text); err != nil {
-				errs = append(errs, usageError("%s: %w", name, err))
+			if err := l.assign(f, text, origin{fromEnvironment, name}); err != nil {
+				l.fault(usageError("%s: %w", name, err))
 			}
 		}
 	})
-	if len(errs) > 0 {
-		return errs[0]
-	}
-	return nil
 }
 
-// file applies a configuration file: first the shared keys on top, then the
-// command's own table.
-func (l *loader) file(path string) error {
-	table := topCommand(l.cmd).Name()
-	doc, err := readDocument(path, table)
-	if err != nil {
-		return err
-	}
-	shared := pflag.NewFlagSet("", pflag.ContinueOnError)
-	addSharedOptions(shared)
-	for _, e := range doc.top {
-		if err := l.topEntry(doc, shared, e); err != nil {
-			return err
-		}
-	}
-	if lender := lenders[table]; lender != "" {
-		if err := l.borrow(path, lender); err != nil {
-			return err
-		}
-	}
-	for _, e := range doc.own {
-		if err := l.ownEntry(doc, table, e); err != nil {
-			return err
-		}
-	}
-	for _, e := range doc.s3 {
-		if err := l.s3Entry(doc, e); err != nil {
-			return err
-		}
-	}
-	return nil
+// Where the value of an option can come from.
+const (
+	fromDefault     = "default"
+	fromFile        = "file"
+	fromEnvironment = "environment"
+	fromFlag        = "flag"
+)
+
+// origin is where the value of an option came from.
+type origin struct {
+	source string // one of the constants
+	at     string // FILE:LINE, the name of the variable or of the option; empty for a default
 }
 
-// lenders name the commands whose tables count for another one, too: check is to
-// find out whether receive works as it is configured, and what helps restore has its
-// options.
-var lenders = map[string]string{"check": "receive", helperName: restoreName}
-
-// borrow applies another command's table. Its options that this command does not
-// have are only checked.
-func (l *loader) borrow(path, lender string) error {
-	doc, err := readDocument(path, lender)
-	if err != nil {
-		return err
+// String names the place for people.
+func (o origin) String() string {
+	if o.source == fromDefault {
+		return o.source
 	}
-	for _, e := range doc.own {
-		f := l.optionIn(lender, e.key)
-		if f == nil {
-			return l.unknown(doc, e, lender)
-		}
-		if own := l.cmd.Flags().Lookup(f.Name); own != nil {
-			f = own
-		}
-		if err := l.set(doc, f, e); err != nil {
-			return err
-		}
-	}
-	return nil
+	return o.at
 }
 
-// optionIn finds an option of the command with a table.
-func (l *loader) optionIn(table, key string) *pflag.Flag {
-	for _, c := range l.root().Commands() {
-		if c.Name() == table {
-			return optionOf(c, key)
-		}
+// noteOfOrigin is the annotation of an option that a file or the environment gave.
+const noteOfOrigin = "walrecv_origin"
+
+func (o origin) note(f *pflag.Flag) {
+	if f.Annotations == nil {
+		f.Annotations = map[string][]string{}
 	}
-	return nil
+	f.Annotations[noteOfOrigin] = []string{o.source, o.at}
 }
 
-// topEntry applies a key that stands on top. A shared option that this command
-// does not have is only checked.
-func (l *loader) topEntry(doc *document, shared *pflag.FlagSet, e entry) error {
-	_, table := e.value.(map[string]any)
-	if table && isTable(e.key) {
-		return nil // this command's own comes later, others do not matter
+// originOf says where the value of an option came from, once it is loaded.
+func originOf(f *pflag.Flag) origin {
+	note := f.Annotations[noteOfOrigin]
+	switch {
+	case note != nil:
+		return origin{note[0], note[1]}
+	case f.Changed:
+		return origin{fromFlag, "--" + f.Name}
 	}
-	f := byKey(shared, e.key)
-	if f == nil {
-		return l.unknown(doc, e, "")
-	}
-	if own := l.cmd.Flags().Lookup(f.Name); own != nil {
-		f = own
-	}
-	return l.set(doc, f, e)
+	return origin{source: fromDefault}
 }
-
-// ownEntry applies a key of the command's own table. What only a sibling has,
-// as "slot create" beside "slot show", is checked, too.
-func (l *loader) ownEntry(doc *document, table string, e entry) error {
-	f := byKey(l.cmd.Flags(), e.key)
-	if f == nil {
-		f = optionOf(topCommand(l.cmd), e.key)
-	}
-	if f == nil {
-		return l.unknown(doc, e, table)
-	}
-	return l.set(doc, f, e)
-}
-
-func (l *loader) set(doc *document, f *pflag.Flag, e entry) error {
-	text, err := tomlText(f.Value.Type(), e.value)
-	if err == nil {
-		err = l.assign(f, text)
-	}
-	if err != nil {
-		return doc.fault(e, "%s: %w", e.key, err)
-	}
-	return nil
-}
-
-// unknown refuses a key, and says where it belongs if another command has it.
-// table is where it stands, empty for the top.
-func (l *loader) unknown(doc *document, e entry, table string) error {
-	if _, ok := e.value.(map[string]any); ok && table == "" {
-		return doc.fault(e, "unknown table [%s]", e.key)
-	}
-	what := fmt.Sprintf("unknown key %q", e.key)
-	if table != "" {
-		what += " in [" + table + "]"
-	}
-	for _, c := range l.root().Commands() {
-		if lender := lenders[c.Name()]; lender != "" && l.optionIn(lender, e.key) != nil {
-			continue // that one is named
-		}
-		if c.Name() != table && optionOf(c, e.key) != nil {
-			return doc.fault(e, "%s; it belongs in [%s]", what, c.Name())
-		}
-	}
-	if table == "" && isTable(e.key) {
-		return doc.fault(e, "%s must be a table", e.key)
-	}
-	return doc.fault(e, "%s", what)
-}
-
-// optionOf finds an option of a command or of the commands below it, if the
-// command has a table.
-func optionOf(cmd *cobra.Command, key string) *pflag.Flag {
-	if !isTable(topCommand(cmd).Name()) {
-		return nil
-	}
-	f := byKey(cmd.Flags(), key)
-	for _, child := range cmd.Commands() {
-		if f == nil {
-			f = optionOf(child, key)
-		}
-	}
-	return f
-}
-
-// byKey finds the option with this key in a configuration file.
-func byKey(fs *pflag.FlagSet, key string) *pflag.Flag {
-	f := fs.Lookup(strings.ReplaceAll(key, "_", "-"))
-	if f == nil || fileKey(f) != key {
-		return nil
-	}
-	return f
-}
-
-// tables are the tables a configuration file may have, also those of commands
-// that other versions have: one file serves a fleet.
-var tables = []string{
-	"backup", "check", "drill", "prune", "push", "receive", "restore", s3Table, "slot", "status", "verify",
-}
-
-func isTable(name string) bool { return slices.Contains(tables, name) }
 
 // topCommand is the command below the root that cmd is or belongs to.
 func topCommand(cmd *cobra.Command) *cobra.Command {
@@ -328,53 +221,4 @@ func strangeVariables(root *cobra.Command, environ []string) []string {
 	}
 	slices.Sort(strange)
 	return strange
-}
-
-// tomlText turns a value of a configuration file into the text of an option of
-// this kind.
-func tomlText(kind string, value any) (string, error) {
-	switch v := value.(type) {
-	case bool:
-		if kind == kindBool {
-			return fmt.Sprint(v), nil
-		}
-	case int64:
-		if kind != kindBool && kind != kindString {
-			return fmt.Sprint(v), nil
-		}
-	case string:
-		if kind != kindBool && kind != kindInt {
-			return v, nil
-		}
-	case []any:
-		if kind == kindList {
-			return tomlList(v)
-		}
-	}
-	switch kind {
-	case kindBool:
-		return "", errors.New("must be true or false")
-	case kindInt:
-		return "", errors.New("must be a whole number, without quotes")
-	case kindString:
-		return "", errors.New("must be a string, in quotes")
-	case kindList:
-		return "", errNoList
-	}
-	return "", errors.New("must be a string, in quotes, or a whole number")
-}
-
-var errNoList = errors.New("must be a string, in quotes, or a list of strings in brackets")
-
-// tomlList turns a list of strings into the text of an option.
-func tomlList(values []any) (string, error) {
-	var texts []string
-	for _, v := range values {
-		text, ok := v.(string)
-		if !ok {
-			return "", errNoList
-		}
-		texts = append(texts, text)
-	}
-	return strings.Join(texts, ","), nil
 }

@@ -31,25 +31,28 @@ func (l *loader) s3Entry(doc *document, e entry) error {
 	if err := l.s3.Set(e.key, text); err != nil {
 		return doc.fault(e, "%w", err)
 	}
+	l.s3At = doc.path
 	return nil
 }
 
 // completeArchive gives the archive URL the parameters of [s3] that it does not
 // have itself, wherever it came from.
-func (l *loader) completeArchive() error {
+func (l *loader) completeArchive() {
 	f := l.cmd.Flags().Lookup("archive")
 	if l.s3 == (storage.S3{}) || f == nil || !f.Changed {
-		return nil
+		return
 	}
 	value, ok := f.Value.(parsed[storage.Location])
 	if !ok || value.target.Scheme != storage.SchemeS3 {
-		return nil
+		return
 	}
 	location := *value.target
 	location.S3 = location.S3.Or(l.s3)
 	// Read again: the rules between parameters hold for the whole, too.
 	if err := f.Value.Set(location.String()); err != nil {
-		return usageError("--archive with what [%s] says: %w", s3Table, err)
+		l.fault(usageError("--archive with what [%s] says: %w", s3Table, err))
+		return
 	}
-	return nil
+	from := originOf(f)
+	origin{from.source, from.at + " and [" + s3Table + "] in " + l.s3At}.note(f)
 }

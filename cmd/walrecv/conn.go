@@ -32,6 +32,7 @@ func addConnOptions(fs *pflag.FlagSet, o *connOptions) {
 	fs.VarP(textValue(&o.username), "username", "U", "connect as the database user `NAME`")
 	boolVar(fs, &o.noPassword, "no-password", "w", "never prompt for password")
 	boolVar(fs, &o.password, "password", "W", "force password prompt (should happen automatically)")
+	annotate(fs, holdsConninfo, "dbname")
 	annotate(fs, notInEnvironment, "dbname", "host", "port", "username", "no-password", "password")
 }
 
@@ -52,10 +53,10 @@ func (o *connOptions) check() error {
 	return nil
 }
 
-// config reads and checks what the options, libpq's variables and the files
+// connection reads and checks what the options, libpq's variables and the files
 // they name say about the connection. Nothing is connected yet.
-func (o *connOptions) config(environ []string, log *slog.Logger) (*receiver.ConnConfig, error) {
-	env := environment(environ)
+func (a *app) connection(o connOptions, log *slog.Logger) (*receiver.ConnConfig, error) {
+	env := environment(a.environ)
 	options := receiver.ConnOptions{
 		Conninfo:      o.dbname,
 		Host:          o.host,
@@ -74,6 +75,9 @@ func (o *connOptions) config(environ []string, log *slog.Logger) (*receiver.Conn
 	config, err := receiver.ParseConnInfo(options)
 	if err != nil {
 		return nil, usageError("%w", err)
+	}
+	if a.exposed(o.dbname) {
+		log.Warn("everybody on this host can see the password that is on the command line: put it into a password file (~/.pgpass, or passfile=FILE), into PGPASSWORD, or into the configuration file")
 	}
 	return config, nil
 }

@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"reflect"
 	"slices"
@@ -12,15 +15,17 @@ import (
 	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/walrecv/walrecv/receiver"
+	"github.com/walrecv/walrecv/storage"
 )
 
-// document is a configuration file as far as one command needs it.
+// document is a configuration file.
 type document struct {
-	path string
-	data []byte
-	top  []entry // the keys and tables on top, in the order of the file
-	own  []entry // the keys of the command's own table, in the order of the file
-	s3   []entry // those of [s3]
+	path    string
+	data    []byte
+	info    fs.FileInfo
+	content map[string]any
 }
 
 // entry is one key of a configuration file.
@@ -51,15 +56,23 @@ func (e *configError) Error() string {
 
 func (e *configError) Unwrap() error { return e.err }
 
-// Detail shows the line with carets below what is wrong, or nothing.
+// Detail shows the line with carets below what is wrong, or nothing. What may be a
+// secret is not shown.
 func (e *configError) Detail() string {
-	if e.at.line == 0 {
+	if e.at.line == 0 || len(e.line) > maxDetail {
 		return ""
 	}
-	column := min(e.at.column-1, len(e.line))
-	word := strings.IndexAny(e.line[column:], " \t=.,]}#")
+	text := e.line
+	column := min(e.at.column-1, len(text))
+	if key, _, ok := strings.Cut(text, "="); ok && maySecret(text) {
+		if column > len(key) {
+			return ""
+		}
+		text = key + "= " + receiver.Masked
+	}
+	word := strings.IndexAny(text[column:], " \t=.,]}#")
 	if word < 0 {
-		word = len(e.line) - column
+		word = len(text) - column
 	}
 	number := fmt.Sprint(e.at.line)
 	pad := strings.Map(func(r rune) rune {
@@ -67,8 +80,18 @@ func (e *configError) Detail() string {
 			return r
 		}
 		return ' '
-	}, e.line[:column])
-	return fmt.Sprintf("%s | %s\n%*s | %s%s", number, printable(e.line), len(number), "", pad, strings.Repeat("^", max(utf8.RuneCountInString(e.line[column:column+word]), 1)))
+	}, text[:column])
+	return fmt.Sprintf("%s | %s\n%*s | %s%s", number, printable(text), len(number), "", pad, strings.Repeat("^", max(utf8.RuneCountInString(text[column:column+word]), 1)))
+}
+
+// maxDetail is the longest line that anybody wants to see, in bytes.
+const maxDetail = 200
+
+// maySecret tells whether there may be a secret in a line: it says so, or it has a URL
+// with a user's name.
+func maySecret(line string) bool {
+	_, rest, isURL := strings.Cut(line, "://")
+	return isURL && strings.Contains(rest, "@") || storage.NamesSecret(line)
 }
 
 // printable replaces what could play tricks on a terminal.
@@ -81,16 +104,21 @@ func printable(line string) string {
 	}, line)
 }
 
+// maxDocument is larger than any configuration: what is longer is another file.
+const maxDocument = 1 << 20
+
 // readDocument reads a configuration file. Syntax errors come with their
 // place.
-func readDocument(path, table string) (*document, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
+func readDocument(path string) (*document, error) {
+	doc := &document{path: path}
+	var err error
+	if doc.data, doc.info, err = readLimited(path); err != nil {
 		return nil, usageError("cannot read the configuration file: %w", err)
 	}
-	doc := &document{path: path, data: data}
-	var content map[string]any
-	if err := toml.Unmarshal(data, &content); err != nil {
+	if bytes.IndexByte(doc.data, 0) >= 0 {
+		return nil, usageError("the configuration file %s is no text: it has a zero byte", path)
+	}
+	if err := toml.Unmarshal(doc.data, &doc.content); err != nil {
 		var syntax *toml.DecodeError
 		if errors.As(err, &syntax) {
 			line, column := syntax.Position()
@@ -98,66 +126,88 @@ func readDocument(path, table string) (*document, error) {
 		}
 		return nil, doc.faultAt(position{}, "%w", err)
 	}
-	places := keyPositions(data, table)
-	doc.top = entries(content, nil, places)
-	own, _ := content[table].(map[string]any)
-	doc.own = entries(own, []string{table}, places)
-	if s3, ok := content[s3Table].(map[string]any); ok {
-		doc.s3 = entries(s3, []string{s3Table}, keyPositions(data, s3Table))
-	}
 	return doc, nil
 }
 
-// entries lists a table in the order of the file.
-func entries(content map[string]any, path []string, places map[string]position) []entry {
-	var list []entry
+// readLimited reads a file, which may be a pipe, and what its mode is.
+func readLimited(path string) (data []byte, info fs.FileInfo, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return nil, nil, err
+	}
+	if data, err = io.ReadAll(io.LimitReader(f, maxDocument+1)); err != nil {
+		return nil, nil, err
+	}
+	if len(data) > maxDocument {
+		return nil, nil, fmt.Errorf("%s is larger than 1MB: is it another file?", path)
+	}
+	return data, info, nil
+}
+
+// entries lists the keys of a table, or those on top for an empty name, in the order
+// of the file.
+func (d *document) entries(table string) (list []entry) {
+	content := d.content
+	if table != "" {
+		content, _ = d.content[table].(map[string]any)
+	}
+	if len(content) == 0 {
+		return nil
+	}
+	places := keyPositions(d.data, table)
 	for key, value := range content {
-		list = append(list, entry{key, value, places[joined(append(slices.Clone(path), key))]})
+		list = append(list, entry{key, value, places[key]})
 	}
 	slices.SortFunc(list, func(a, b entry) int {
-		if c := a.at.line - b.at.line; c != 0 {
-			return c
-		}
-		if c := a.at.column - b.at.column; c != 0 {
-			return c
-		}
-		return strings.Compare(a.key, b.key)
+		return cmp.Or(a.at.line-b.at.line, a.at.column-b.at.column, strings.Compare(a.key, b.key))
 	})
 	return list
 }
 
-// keyPositions finds where the keys on top and those of one table stand. The
-// decoder tells this only about keys that it does not expect; so it is made to
-// expect none, and then none but the table.
+// keyPositions finds where the keys of a table stand, or those on top. The decoder
+// tells this only about keys that it does not expect; so it is made to expect none, or
+// none but the table.
 func keyPositions(data []byte, table string) map[string]position {
+	var shape any = new(struct{})
+	depth := 0 // of the keys that are looked for
+	if table != "" {
+		depth = 1
+		shape = reflect.New(reflect.StructOf([]reflect.StructField{{
+			Name: "Table",
+			Type: reflect.TypeFor[struct{}](),
+			Tag:  reflect.StructTag(fmt.Sprintf("toml:%q", table)),
+		}})).Interface()
+	}
 	places := map[string]position{}
-	one := reflect.StructOf([]reflect.StructField{{
-		Name: "Table",
-		Type: reflect.TypeFor[struct{}](),
-		Tag:  reflect.StructTag(fmt.Sprintf("toml:%q", table)),
-	}})
-	for _, shape := range []any{new(struct{}), reflect.New(one).Interface()} {
-		var unexpected *toml.StrictMissingError
-		err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(shape)
-		if !errors.As(err, &unexpected) {
+	var unexpected *toml.StrictMissingError
+	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(shape); !errors.As(err, &unexpected) {
+		return places
+	}
+	for i := range unexpected.Errors {
+		line, column := unexpected.Errors[i].Position()
+		// A key is reported with each of its dotted ends: keep the first.
+		key := unexpected.Errors[i].Key()
+		if len(key) <= depth || depth == 1 && key[0] != table {
 			continue
 		}
-		for i := range unexpected.Errors {
-			line, column := unexpected.Errors[i].Position()
-			// A key is reported with each of its dotted ends: keep the first.
-			key := unexpected.Errors[i].Key()
-			for n := range key {
-				name := joined(key[:n+1])
-				if _, ok := places[name]; !ok {
-					places[name] = position{line, column}
-				}
-			}
+		if _, ok := places[key[depth]]; !ok {
+			places[key[depth]] = position{line, column}
 		}
 	}
 	return places
 }
 
-func joined(key []string) string { return strings.Join(key, "\x00") }
+// place is where an entry stands, for people.
+func (d *document) place(e entry) string {
+	if e.at.line == 0 {
+		return d.path
+	}
+	return fmt.Sprintf("%s:%d", d.path, e.at.line)
+}
 
 // fault is an error at an entry.
 func (d *document) fault(e entry, format string, args ...any) error {

@@ -9,7 +9,7 @@ import (
 func TestConfigFileErrors(t *testing.T) {
 	for _, c := range []struct{ name, file, want string }{
 		{"unknown key on top", "# the archive\narchive = \"/a\"\narchiv = 1\n", `
-FILE:3:1: unknown key "archiv"
+FILE:3:1: unknown key "archiv"; did you mean "archive"?
 3 | archiv = 1
   | ^^^^^^`},
 		{"unknown key in the table", "\n\n[receive]\n\tspol = \"10GB\"  # typo\n", `
@@ -33,19 +33,19 @@ FILE:2:1: unknown key "spool" in [receive]; it belongs in [restore]
 2 | spool = "/s"
   | ^^^^^`},
 		{"unknown table", "[reciv]\nslot = \"s\"\n", `
-FILE:1:2: unknown table [reciv]
+FILE:1:2: unknown table [reciv]; did you mean [receive]?
 1 | [reciv]
   |  ^^^^^`},
 		{"tables are lower case", "[Receive]\nslot = \"s\"\n", `
-FILE:1:2: unknown table [Receive]
+FILE:1:2: unknown table [Receive]; did you mean [receive]?
 1 | [Receive]
   |  ^^^^^^^`},
 		{"keys are lower case", "Archive = \"/a\"\n", `
-FILE:1:1: unknown key "Archive"
+FILE:1:1: unknown key "Archive"; did you mean "archive"?
 1 | Archive = "/a"
   | ^^^^^^^`},
 		{"keys have underscores", "[receive]\nno-loop = true\n", `
-FILE:2:1: unknown key "no-loop" in [receive]
+FILE:2:1: unknown key "no-loop" in [receive]; did you mean "no_loop"?
 2 | no-loop = true
   | ^^^^^^^`},
 		{"not a table", "receive = 3\n", `
@@ -92,9 +92,9 @@ FILE:2:1: upload_workers: invalid number "1000": must be between 1 and 64
 FILE:2:1: slot: must not be empty
 2 | slot = ""
   | ^^^^`},
-		{"a secret in the URL is not repeated by the message", "archive = \"file://user:secret@host/x\"\n", `
+		{"a secret in the URL is not repeated", "archive = \"file://user:secret@host/x\"\n", `
 FILE:1:1: archive: archive URL must not carry a user name or a password
-1 | archive = "file://user:secret@host/x"
+1 | archive = ***
   | ^^^^^^^`},
 		{"options of the command line only", "config = \"x\"\n", `
 FILE:1:1: unknown key "config"

@@ -176,7 +176,7 @@ func (a *app) askServer(c drillConfig, o *drill.Options) error {
 	if c.conn.dbname+c.conn.host+c.conn.port+c.conn.username+env["PGHOST"]+env["PGHOSTADDR"]+env["PGSERVICE"] == "" {
 		return nil
 	}
-	conn, err := c.conn.config(a.environ, newLogger(a.stderr, false, env))
+	conn, err := a.connection(c.conn, newLogger(a.stderr, false, env))
 	if err != nil {
 		return err
 	}

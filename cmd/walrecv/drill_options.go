@@ -48,10 +48,7 @@ With connection options, or PGHOST, the server is asked how far it is.
 		Example:               "  walrecv drill --archive /srv/wal --check 'select count(*) > 0 from accounts'",
 		DisableFlagsInUseLine: true,
 		Args:                  noArguments,
-		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.check(); err != nil {
-				return err
-			}
+		RunE: a.configured(cfg.check, func(cmd *cobra.Command, _ []string) error {
 			return a.runDrill(cmd.Context(), cfg)
 		}),
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 
 	"filippo.io/age"
@@ -53,7 +52,7 @@ func (o *encryptOptions) encryption() (*crypt.Encryption, error) {
 	var key crypt.DigestKey
 	if o.digestKey != "" {
 		var err error
-		if key, err = readKeys(o.digestKey, crypt.ParseDigestKey); err != nil {
+		if key, err = readSecretKeys(o.digestKey, "a digest key", crypt.ParseDigestKey); err != nil {
 			return nil, usageError("--digest-key: %w", err)
 		}
 	}
@@ -68,12 +67,6 @@ func (o *encryptOptions) encryption() (*crypt.Encryption, error) {
 func (o *encryptOptions) warn(log *slog.Logger) {
 	if o.to != "" && o.digestKey == "" {
 		log.Warn("--encrypt-to without --digest-key: the archive shows the SHA-256 of what is encrypted, from which the content of small pieces of WAL can be guessed")
-	}
-	if o.digestKey == "" {
-		return
-	}
-	if info, err := os.Stat(o.digestKey); err == nil && info.Mode().Perm()&0o004 != 0 {
-		log.Warn("everybody on this host can read the digest key", "file", o.digestKey, "mode", info.Mode().Perm().String())
 	}
 }
 
@@ -91,19 +84,32 @@ func (o *readOptions) keys() (archive.Keys, error) {
 	if o.decryptWith == "" {
 		return archive.Keys{}, nil
 	}
-	ids, err := readKeys(o.decryptWith, crypt.ParseIdentities)
+	ids, err := readSecretKeys(o.decryptWith, "an age identity", crypt.ParseIdentities)
 	if err != nil {
 		return archive.Keys{}, usageError("--decrypt-with: %w", err)
 	}
 	return archive.Keys{Identities: ids}, nil
 }
 
-// readKeys reads a file of keys.
+// readKeys reads a file of keys that are no secret.
 func readKeys[T any](file string, parse func([]byte) (T, error)) (keys T, err error) {
-	data, err := os.ReadFile(file)
+	data, _, err := readLimited(file)
 	if err != nil {
 		return keys, err
 	}
+	return parseKeys(file, data, parse)
+}
+
+// readSecretKeys reads a file of keys that nobody else may read.
+func readSecretKeys[T any](file, what string, parse func([]byte) (T, error)) (keys T, err error) {
+	data, err := readPrivate(file, what)
+	if err != nil {
+		return keys, err
+	}
+	return parseKeys(file, data, parse)
+}
+
+func parseKeys[T any](file string, data []byte, parse func([]byte) (T, error)) (keys T, err error) {
 	if keys, err = parse(data); err != nil {
 		return keys, fmt.Errorf("%s: %w", file, err)
 	}

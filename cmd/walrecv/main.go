@@ -46,6 +46,8 @@ type app struct {
 	// trial runs a restore_command as a server will; nil: it is not tried.
 	trial func(context.Context, trialCommand) error
 
+	dry bool // commands end before their work
+
 	pipe *os.File // kept open, see startHelper
 
 	worked bool // restore or push was called: its nil means done

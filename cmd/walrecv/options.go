@@ -24,6 +24,9 @@ const (
 	notInFile        = "walrecv_not_in_file"
 
 	refusedInEnvironment = "walrecv_refused_in_environment"
+
+	// holdsConninfo marks connection strings, in which there can be passwords.
+	holdsConninfo = "walrecv_holds_conninfo"
 )
 
 // annotate marks options that are declared in fs.

@@ -39,16 +39,15 @@ func runHelper(args, environ []string) {
 // restore.
 func (a *app) newPrefetchHelper() *cobra.Command {
 	var cfg restoreConfig
-	cmd := &cobra.Command{
+	var cmd *cobra.Command
+	cmd = &cobra.Command{
 		Use:                   helperName + " [OPTION]... %f %p",
 		Short:                 "Fetch segments before they are asked for; started by restore itself",
 		Hidden:                true,
 		DisableFlagsInUseLine: true,
 		Args:                  arguments("%f", "%p"),
-		RunE: a.configured(func(cmd *cobra.Command, args []string) error {
-			if err := cfg.complete(cmd, args); err != nil {
-				return err
-			}
+		RunE: a.configured(func() error { return cfg.complete(cmd) }, func(cmd *cobra.Command, args []string) error {
+			cfg.name, cfg.target = args[0], args[1]
 			return a.help(cmd.Context(), cfg)
 		}),
 	}

@@ -59,10 +59,7 @@ histories.
   walrecv prune --archive /srv/wal --before 00000001000000A000000010 --yes`,
 		DisableFlagsInUseLine: true,
 		Args:                  noArguments,
-		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.check(); err != nil {
-				return err
-			}
+		RunE: a.configured(cfg.check, func(cmd *cobra.Command, _ []string) error {
 			return onlyFailed(a.runPrune(cmd.Context(), cfg))
 		}),
 	}

@@ -47,14 +47,8 @@ In postgresql.conf:
 		Example:               "  walrecv push --archive /srv/wal %p",
 		DisableFlagsInUseLine: true,
 		Args:                  arguments("%p"),
-		RunE: a.configured(func(cmd *cobra.Command, args []string) error {
+		RunE: a.configured(cfg.check, func(cmd *cobra.Command, args []string) error {
 			cfg.path = args[0]
-			if !cfg.archive.given() {
-				return usageError("nothing to archive into; use --archive")
-			}
-			if err := cfg.encrypt.check(cfg.archive); err != nil {
-				return err
-			}
 			cfg.scratch = scratchDirectory(environment(a.environ))
 			a.worked = true
 			return a.push(cmd.Context(), cfg, a.stderr)
@@ -70,6 +64,13 @@ func addPushOptions(fs *pflag.FlagSet, c *pushConfig) {
 	addEncryptOptions(fs, &c.encrypt)
 	addAcceptBranch(fs, &c.acceptBranch)
 	addUnsafeStore(fs, &c.allowUnsafeStore)
+}
+
+func (c *pushConfig) check() error {
+	if err := c.archive.required("nothing to archive into"); err != nil {
+		return err
+	}
+	return c.encrypt.check(c.archive)
 }
 
 // scratchDirectory is where files go that nobody needs after the process.

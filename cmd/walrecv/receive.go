@@ -31,14 +31,9 @@ type background interface {
 
 // runReceive is the work of "walrecv receive".
 func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger) error {
-	conn, err := c.conn.config(a.environ, log)
+	conn, err := a.connection(c.conn, log)
 	if err != nil {
 		return err
-	}
-	if c.slot != "" {
-		if err := receiver.CheckSlotName(c.slot); err != nil {
-			return err
-		}
 	}
 	switch {
 	case c.createSlot:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/walrecv/walrecv/internal/codec"
 	"github.com/walrecv/walrecv/internal/units"
+	"github.com/walrecv/walrecv/receiver"
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
 )
@@ -57,10 +58,7 @@ there into an archive. Options and behaviour are pg_receivewal's; without
 --archive the directory is what pg_receivewal leaves.`,
 		DisableFlagsInUseLine: true,
 		Args:                  noArguments,
-		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.check(); err != nil {
-				return err
-			}
+		RunE: a.configured(cfg.check, func(cmd *cobra.Command, _ []string) error {
 			logger := newLogger(a.stderr, cfg.verbose, environment(a.environ))
 			for _, name := range strangeVariables(cmd.Root(), a.environ) {
 				logger.Warn("ignored an environment variable that is no option", "name", name)
@@ -161,6 +159,11 @@ func (c *receiveConfig) check() error {
 	case c.archive.given() && c.compress.method != codec.None:
 		return usageError("cannot use --compress together with --archive: an archive is always zstd")
 	}
+	if c.slot != "" {
+		if err := receiver.CheckSlotName(c.slot); err != nil {
+			return err
+		}
+	}
 	if err := c.encrypt.check(c.archive); err != nil {
 		return err
 	}
@@ -187,3 +190,11 @@ func addArchiveOptions(fs *pflag.FlagSet, o *archiveOptions) {
 
 // given reports whether there is an archive.
 func (o archiveOptions) given() bool { return o.location != storage.Location{} }
+
+// required refuses to go on without one; without says what cannot be done then.
+func (o archiveOptions) required(without string) error {
+	if !o.given() {
+		return usageError("%s; use --archive", without)
+	}
+	return nil
+}

@@ -34,7 +34,8 @@ const (
 // newRestore declares the command; a.restore is what it does.
 func (a *app) newRestore() *cobra.Command {
 	var cfg restoreConfig
-	cmd := &cobra.Command{
+	var cmd *cobra.Command
+	cmd = &cobra.Command{
 		Use:   "restore [OPTION]... %f %p",
 		Short: "Deliver a file of the archive: PostgreSQL's restore_command",
 		Long: `Delivers one segment or history file. PostgreSQL ends recovery when a file is
@@ -52,10 +53,8 @@ In postgresql.conf, with a guard for what a program cannot answer for itself:
 		Example:               "  walrecv restore --archive /srv/wal %f %p",
 		DisableFlagsInUseLine: true,
 		Args:                  arguments("%f", "%p"),
-		RunE: a.configured(func(cmd *cobra.Command, args []string) error {
-			if err := cfg.complete(cmd, args); err != nil {
-				return err
-			}
+		RunE: a.configured(func() error { return cfg.complete(cmd) }, func(cmd *cobra.Command, args []string) error {
+			cfg.name, cfg.target = args[0], args[1]
 			a.worked = true
 			return a.restore(cmd.Context(), cfg, a.stderr)
 		}),
@@ -65,9 +64,8 @@ In postgresql.conf, with a guard for what a program cannot answer for itself:
 	return cmd
 }
 
-// complete takes in the arguments, and checks what concerns more than one option.
-func (c *restoreConfig) complete(cmd *cobra.Command, args []string) error {
-	c.name, c.target = args[0], args[1]
+// complete checks what concerns more than one option.
+func (c *restoreConfig) complete(cmd *cobra.Command) error {
 	c.retryForGiven = cmd.Flags().Changed("retry-for")
 	if !c.archive.given() && c.spool == "" {
 		return usageError("nothing to restore from; use --archive or --spool")

@@ -13,7 +13,7 @@ import (
 // bound to the variables of one run.
 func (a *app) newRoot() *cobra.Command {
 	root := a.newBareRoot()
-	root.AddCommand(a.newBackup(), a.newCheck(), a.newDrill(), a.newDrillServer(), a.newDrillWatchdog(), a.newPrefetchHelper(), a.newPrune(), a.newPush(), a.newReceive(), a.newRestore(), a.newSlot(), a.newStatus(), a.newVerify(), a.newVersion())
+	root.AddCommand(a.newBackup(), a.newCheck(), a.newConfig(), a.newDrill(), a.newDrillServer(), a.newDrillWatchdog(), a.newPrefetchHelper(), a.newPrune(), a.newPush(), a.newReceive(), a.newRestore(), a.newSlot(), a.newStatus(), a.newVerify(), a.newVersion())
 	return root
 }
 
@@ -55,10 +55,13 @@ have libpq's variables (PGHOST, PGPORT, ...) instead.`,
 }
 
 // configured wraps the work of a command: its options are complete when it
-// runs.
-func (a *app) configured(work func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+// runs, and keep the rules between them. A dry run ends there.
+func (a *app) configured(rules func() error, work func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
 	return a.printVersionOr(func(cmd *cobra.Command, args []string) error {
 		if err := loadConfig(cmd, a.environ, a.newRoot); err != nil {
+			return err
+		}
+		if err := rules(); err != nil || a.dry {
 			return err
 		}
 		return work(cmd, args)

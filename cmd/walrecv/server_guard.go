@@ -19,7 +19,7 @@ const (
 
 // commandNames are the words that decide which command a command line means.
 var commandNames = []string{
-	"backup", "check", "drill", confinedName, watchdogName, helperName, "prune", "receive", "slot", "status", "verify", "version", "help", "completion", "__complete", "__completeNoDesc",
+	"backup", "check", "config", "drill", confinedName, watchdogName, helperName, "prune", "receive", "slot", "status", "verify", "version", "help", "completion", "__complete", "__completeNoDesc",
 }
 
 // serverCommand is the command that PostgreSQL runs that a command line is for,

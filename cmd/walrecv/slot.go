@@ -58,14 +58,11 @@ func (a *app) newSlotAction(verb, short string, work func(context.Context, *rece
 		Short:                 short,
 		DisableFlagsInUseLine: true,
 		Args:                  arguments("NAME"),
-		RunE: a.configured(func(cmd *cobra.Command, args []string) error {
-			if err := conn.check(); err != nil {
-				return err
-			}
+		RunE: a.configured(conn.check, func(cmd *cobra.Command, args []string) error {
 			if err := receiver.CheckSlotName(args[0]); err != nil {
 				return err
 			}
-			config, err := conn.config(a.environ, newLogger(a.stderr, false, environment(a.environ)))
+			config, err := a.connection(conn, newLogger(a.stderr, false, environment(a.environ)))
 			if err != nil {
 				return err
 			}

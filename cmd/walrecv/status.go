@@ -35,10 +35,7 @@ proven that nothing is, use walrecv verify.`,
 		Example:               "  walrecv status --archive /srv/wal",
 		DisableFlagsInUseLine: true,
 		Args:                  noArguments,
-		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
-			if !cfg.archive.given() {
-				return usageError("nothing to look at; use --archive")
-			}
+		RunE: a.configured(func() error { return cfg.archive.required("nothing to look at") }, func(cmd *cobra.Command, _ []string) error {
 			return a.runStatus(cmd.Context(), cfg)
 		}),
 	}

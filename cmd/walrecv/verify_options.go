@@ -33,10 +33,7 @@ every page and every record is checked, too.
 		Example:               "  walrecv verify --archive /srv/wal --deep",
 		DisableFlagsInUseLine: true,
 		Args:                  noArguments,
-		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
-			if !cfg.archive.given() {
-				return usageError("nothing to verify; use --archive")
-			}
+		RunE: a.configured(func() error { return cfg.archive.required("nothing to verify") }, func(cmd *cobra.Command, _ []string) error {
 			return a.runVerify(cmd.Context(), cfg)
 		}),
 	}
