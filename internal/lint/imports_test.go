@@ -9,7 +9,7 @@ import (
 // support are the packages that only tests and the demonstration use. They may
 // do what programs do, and no other code may import them.
 var support = []string{
-	"bench", "bench/meter", "integration", "internal/demo", "internal/fakepg", "internal/lint", "internal/pgtest", "internal/s3test", "storage/storagetest",
+	"bench", "bench/meter", "integration", "internal/demo", "internal/docs", "internal/fakepg", "internal/lint", "internal/pgtest", "internal/s3test", "storage/storagetest",
 }
 
 // may says what the code of a package, its tests aside, imports besides the
@@ -109,6 +109,7 @@ var house = map[string]may{
 	"bench/meter":         {theirs: []string{"golang.org/x/sys"}},
 	"integration":         {},
 	"internal/demo":       {theirs: []string{"github.com/jackc/pgx/v5/pgconn"}},
+	"internal/docs":       {theirs: []string{"github.com/yuin/goldmark"}},
 	"internal/fakepg":     {theirs: []string{"github.com/jackc/pgx/v5/pgproto3", "github.com/xdg-go/scram"}},
 	"internal/lint":       {},
 	"internal/pgtest":     {theirs: []string{"github.com/jackc/pgx/v5/pgconn"}},
