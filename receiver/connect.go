@@ -54,19 +54,33 @@ func Connect(ctx context.Context, c *ConnConfig) (*pgconn.PgConn, error) {
 	return nil, combine(failures)
 }
 
-// ConnectSQL opens an ordinary connection, for queries, to the host of a
+// ConnectSQL opens an ordinary connection, for queries, to the server of a
 // replication connection that [Connect] made. pg_hba.conf may well let the role in
 // for replication only.
 func ConnectSQL(ctx context.Context, c *ConnConfig, replication *pgconn.PgConn) (*pgconn.PgConn, error) {
-	h, ok := replication.CustomData()[hostKey].(host)
+	h, ok := serverOf(replication)
 	if !ok {
 		return nil, errors.New("the connection was not made by Connect")
 	}
+	return c.connectSQL(ctx, h)
+}
+
+func (c *ConnConfig) connectSQL(ctx context.Context, h host) (*pgconn.PgConn, error) {
 	conn, failure := c.connectHost(ctx, h, sql)
 	if failure != nil {
 		return nil, failure
 	}
 	return conn, nil
+}
+
+// serverOf is the host of a connection that [Connect] made, with the address that
+// it is connected to: a name may have several, and another one in a moment.
+func serverOf(conn *pgconn.PgConn) (h host, ok bool) {
+	h, ok = conn.CustomData()[hostKey].(host)
+	if remote, isTCP := conn.Conn().RemoteAddr().(*net.TCPAddr); isTCP {
+		h.address = remote.AddrPort().Addr().Unmap().String()
+	}
+	return h, ok
 }
 
 // HostOf names the host of a connection that [Connect] made.

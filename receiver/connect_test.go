@@ -390,3 +390,38 @@ func TestHostaddr(t *testing.T) {
 		t.Errorf("name %q", name)
 	}
 }
+
+// An ordinary connection is made to the server of the replication connection, also
+// where the name leads somewhere else by then.
+func TestSQLToTheSameServer(t *testing.T) {
+	s := fake(t, fakepg.Config{})
+	address, err := s.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dialled []string
+	c := parse(t, ConnOptions{
+		Conninfo: "host=db user=u sslmode=disable port=" + port,
+		Dial: func(ctx context.Context, nw, address string) (net.Conn, error) {
+			dialled = append(dialled, address)
+			return new(net.Dialer).DialContext(ctx, nw, net.JoinHostPort("127.0.0.1", port))
+		},
+	})
+	conn, failure := connectTo(t, c)
+	if failure != nil {
+		t.Fatal(failure)
+	}
+	other, err := ConnectSQL(t.Context(), c, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	HangUp(other)
+	<-other.CleanupDone()
+	if want := []string{"db:" + port, "127.0.0.1:" + port}; !slices.Equal(dialled, want) {
+		t.Errorf("connected to %v, want %v", dialled, want)
+	}
+}

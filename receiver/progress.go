@@ -32,8 +32,15 @@ type Progress struct {
 
 // progress is a Progress that several goroutines change.
 type progress struct {
-	mu sync.Mutex
-	p  Progress
+	mu   sync.Mutex
+	p    Progress
+	last reached
+}
+
+// reached is the last server that said who it is, and how often one did.
+type reached struct {
+	number int // 0: there was none
+	host   host
 }
 
 // Progress may be called from any goroutine at any time.
@@ -49,9 +56,19 @@ func (p *progress) update(change func(*Progress)) {
 	change(&p.p)
 }
 
-// connected notes where the server is.
-func (p *progress) connected(s Server) {
-	p.update(func(p *Progress) { p.Server = s.End })
+// connected notes which server it is and where that is.
+func (p *progress) connected(s Server, h host) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = reached{p.last.number + 1, h}
+	p.p.Server = s.End
+}
+
+// connection tells which server was reached last, and whether it streams now.
+func (p *progress) connection() (last reached, streaming bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last, p.p.Streaming
 }
 
 // streams notes that a timeline is streamed from a position on. Up to there

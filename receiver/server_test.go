@@ -243,7 +243,7 @@ func TestSlots(t *testing.T) {
 // slotColumns are what is asked of pg_replication_slots.
 var slotColumns = []string{
 	"slot_type", "restart_lsn", "wal_status", "safe_wal_size", "active_pid",
-	"application_name", "host", "state", "flush_lsn", "date_part",
+	"application_name", "host", "state", "flush_lsn", "date_part", "retained", "reason",
 }
 
 // Before 15, and to tell a lost slot from a new one, an ordinary connection is

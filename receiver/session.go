@@ -73,7 +73,8 @@ func (s *session) prepare(ctx context.Context) error {
 	if s.server, err = Identify(ctx, s.conn); err != nil {
 		return err
 	}
-	s.r.progress.connected(s.server)
+	h, _ := serverOf(s.conn)
+	s.r.progress.connected(s.server, h)
 	if err := s.r.keeper.Identify(ctx, s.cluster()); err != nil {
 		return local(err)
 	}

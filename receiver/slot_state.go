@@ -25,6 +25,11 @@ type SlotState struct {
 	SafeSize int64
 	Limited  bool
 
+	// Retained is how many bytes of WAL the server keeps for the slot, Reason why it
+	// was invalidated: PostgreSQL's invalidation_reason, from 17 on.
+	Retained int64
+	Reason   string
+
 	// User is who streams from it; its PID is 0 if nobody does.
 	User Walsender
 }
@@ -43,11 +48,20 @@ type Walsender struct {
 // walsenderColumns read a Walsender from pg_stat_replication r.
 const walsenderColumns = "r.application_name, host(r.client_addr), r.state, r.flush_lsn, extract(epoch from r.backend_start)::float8"
 
+// What is read of a slot s beside its own columns: how far the server's WAL is beyond
+// what the slot needs, and a column that older servers do not have.
+const (
+	retained = "pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery()" +
+		" THEN greatest(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())" +
+		" ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn)"
+	reason = "pg_catalog.to_jsonb(s)->>'invalidation_reason'"
+)
+
 // ReadSlotState reads the state of a physical slot over an ordinary connection.
 // The error wraps [ErrSlotMissing] or [ErrSlotLogical] if that is so.
 func ReadSlotState(ctx context.Context, conn *pgconn.PgConn, name string) (SlotState, error) {
-	const columns = 10
-	rows, err := simpleQuery(ctx, conn, "SELECT s.slot_type, s.restart_lsn, s.wal_status, s.safe_wal_size, s.active_pid, "+walsenderColumns+
+	const columns = 12
+	rows, err := simpleQuery(ctx, conn, "SELECT s.slot_type, s.restart_lsn, s.wal_status, s.safe_wal_size, s.active_pid, "+walsenderColumns+", "+retained+", "+reason+
 		" FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = "+quoteLiteral(name))
 	switch {
 	case err != nil:
@@ -58,7 +72,7 @@ func ReadSlotState(ctx context.Context, conn *pgconn.PgConn, name string) (SlotS
 		return SlotState{}, fmt.Errorf("read slot %q: the server answered with %d columns instead of %d", name, len(rows[0]), columns)
 	}
 	row := rows[0]
-	s := SlotState{WALStatus: string(row[2])}
+	s := SlotState{WALStatus: string(row[2]), Reason: string(row[11])}
 	if s.Slot, err = parseSlot(name, row[0], row[1], nil); err != nil {
 		return SlotState{}, err
 	}
@@ -69,7 +83,12 @@ func ReadSlotState(ctx context.Context, conn *pgconn.PgConn, name string) (SlotS
 			return SlotState{}, slotError("read", name, err)
 		}
 	}
-	s.User, err = parseWalsender(row[4], row[5:])
+	if row[10] != nil {
+		if s.Retained, err = strconv.ParseInt(string(row[10]), 10, 64); err != nil {
+			return SlotState{}, slotError("read", name, err)
+		}
+	}
+	s.User, err = parseWalsender(row[4], row[5:10])
 	return s, err
 }
 

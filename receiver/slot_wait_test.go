@@ -30,7 +30,7 @@ func slotTable(t *testing.T, server **fakepg.Server) func(c *fakepg.Conn, comman
 			t.Errorf("unexpected query %s", command)
 		}
 		slot, there := (*server).Slot("archive")
-		columns := make([]string, 10)
+		columns := make([]string, 12)
 		row := make([]*string, len(columns))
 		row[0], row[1], row[2] = fakepg.Text("physical"), fakepg.Text("%s", fakepg.FormatLSN(slot.RestartLSN)), fakepg.Text("reserved")
 		if slot.Active() {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -74,6 +75,8 @@ type watch struct {
 	spool     *segment.Spool
 	archiving *archiving // nil without an archive
 	gaps      openGaps
+	slotStats bool
+	slot      atomic.Pointer[monitor.Slot]    // nil: not known
 	cluster   atomic.Pointer[segment.Cluster] // nil until the server has said which
 	history   func() (segment.History, bool)  // of the timeline that is received
 }
@@ -87,9 +90,9 @@ func (c *receiveConfig) newWatch(ctx context.Context, log *slog.Logger) (*watch,
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{listener: l, log: log}
+	w := &watch{listener: l, log: log, slotStats: c.slotStats}
 	w.history = monitor.Cached(w.readHistory)
-	w.monitor = monitor.New(monitor.Options{
+	m := monitor.Options{
 		State:    w.state,
 		Spool:    monitor.Cached(w.scanSpool),
 		Archive:  c.archive.given(),
@@ -97,7 +100,11 @@ func (c *receiveConfig) newWatch(ctx context.Context, log *slog.Logger) (*watch,
 		ReadyLag: time.Duration(c.readyLag),
 		Version:  version,
 		Commit:   builtFrom(),
-	})
+	}
+	if c.slotStats {
+		m.Slot = w.slotState
+	}
+	w.monitor = monitor.New(m)
 	o := web.Options{Monitor: w.monitor}
 	if c.archive.given() {
 		o.Report = w.findReport(c.archive.location)
@@ -114,16 +121,18 @@ func (w *watch) serve(r *receiver.Receiver, spool *segment.Spool, bg background)
 	w.receiver, w.spool = r, spool
 	w.archiving, _ = bg.(*archiving)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var running sync.WaitGroup
+	running.Go(func() {
 		if err := w.server.Serve(ctx, w.listener, w.log); err != nil {
 			w.log.Error("status page, metrics, health and readiness are not served any more", "error", err)
 		}
-	}()
+	})
+	if w.slotStats {
+		running.Go(func() { r.WatchSlot(ctx, w.onSlot) })
+	}
 	return func() {
 		cancel()
-		<-done
+		running.Wait()
 	}
 }
 

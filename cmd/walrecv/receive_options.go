@@ -39,6 +39,7 @@ type receiveConfig struct {
 	spoolMax       units.Size
 	listen         string // address of metrics and health; empty: none
 	readyLag       units.Duration
+	slotStats      bool // ask the server how it stands with the slot
 
 	noLoop, verbose, synchronous, noSync bool
 	createSlot, dropSlot, ifNotExists    bool // actions: do that, then end
@@ -120,6 +121,7 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	fs.Var(addressValue(&c.listen), "listen", "serve metrics, health and readiness on `ADDR`: HOST:PORT, or PORT on this host only")
 	fs.Var(rangeValue(&c.readyLag, time.Millisecond, 24*time.Hour), "ready-lag",
 		"ready as long as streaming and archiving are at most `D` behind")
+	boolVar(fs, &c.slotStats, "slot-stats", "", "with --listen: tell how much WAL the slot holds back, over an ordinary connection to the database postgres")
 }
 
 // addAcceptBranch declares the option of who archives.
@@ -152,6 +154,10 @@ func (c *receiveConfig) check() error {
 		return usageError("cannot use --ensure-slot together with --create-slot or --drop-slot")
 	case c.ensureSlot && c.slot == "":
 		return usageError("--ensure-slot needs a slot to be specified using --slot")
+	case c.slotStats && c.slot == "":
+		return usageError("--slot-stats needs a slot to be specified using --slot")
+	case c.slotStats && c.listen == "":
+		return usageError("--slot-stats needs an address to be specified using --listen: nothing else shows them")
 	case c.ack == ackArchive && !c.archive.given():
 		return usageError("--ack=archive needs an archive to be specified using --archive")
 	case c.ack == ackArchive && c.tailInterval == 0:

@@ -47,6 +47,8 @@ func TestReceiveRules(t *testing.T) {
 		{"-D d --ack all", `--ack: invalid value "all": valid are flush, archive`},
 		{"-D d --tail-interval 2d", `--tail-interval: invalid duration "2d": must be between 0 and 1d`},
 		{"-D d --ensure-slot", "--ensure-slot needs a slot to be specified using --slot"},
+		{"-D d --listen 0 --slot-stats", "--slot-stats needs a slot to be specified using --slot"},
+		{"-D d -S s --slot-stats", "--slot-stats needs an address to be specified using --listen: nothing else shows them"},
 		{"-D d -S s --ensure-slot --create-slot", "cannot use --ensure-slot together with --create-slot or --drop-slot"},
 		{"-D d -w -W", "cannot use --no-password together with --password"},
 		{"-D d --flush-interval 0", `--flush-interval: invalid duration "0": must be between 1ms and 1h`},

@@ -102,7 +102,7 @@ func (r *rig) answer(c *fakepg.Conn, command string) (bool, error) {
 		if slot.RestartLSN != 0 {
 			restart = fakepg.FormatLSN(slot.RestartLSN)
 		}
-		values := []string{"physical", restart, r.walStatus, r.safeSize, r.user, "", "", "", "", ""}
+		values := []string{"physical", restart, r.walStatus, r.safeSize, r.user, "", "", "", "", "", "", ""}
 		if r.user != "" {
 			copy(values[5:], []string{"walrecv", "192.0.2.7", "streaming", "0/500000", "1766000000.25"})
 		}

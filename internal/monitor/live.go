@@ -33,6 +33,7 @@ type Live struct {
 	SpoolBytes *int64 `json:"spool_bytes,omitempty"`
 	SpoolMax   int64  `json:"spool_max_bytes,omitzero"`
 	Gaps       *int   `json:"gaps,omitempty"`
+	Slot       *Slot  `json:"slot,omitempty"` // nil: nobody asked, or the server did not say
 
 	WALBytes       uint64 `json:"wal_bytes_total"`
 	VerifyFailures uint64 `json:"wal_verify_failures_total"`
@@ -62,6 +63,9 @@ func (m *Monitor) Live() Live {
 	}
 	if spool, known := m.o.Spool(); known {
 		l.SpoolBytes, l.Gaps = &spool.Bytes, &spool.Gaps
+	}
+	if slot, _, known := m.slot(); known {
+		l.Slot = &slot
 	}
 	return l
 }

@@ -3,6 +3,8 @@ package monitor
 import (
 	"net/http"
 	"runtime"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,6 +46,15 @@ var (
 	timeline   = desc("timeline", "Timeline that is received.")
 	streaming  = desc("streaming", "Whether WAL is being streamed: 1 or 0.")
 
+	clusterInfo    = desc("cluster_info", "The cluster that is received, as a label; always 1.", "system_identifier")
+	waitingForSlot = desc("waiting_for_slot", "Whether it waits for its replication slot, which another program uses: 1 or 0.")
+
+	slotKnown    = desc("slot_known", "Whether the server told of the replication slot when it was asked last: 1 or 0.")
+	slotStatus   = desc("slot_wal_status", "1 for what wal_status of the replication slot is, 0 for what it is not.", "status")
+	slotActive   = desc("slot_active", "Whether somebody streams from the replication slot: 1 or 0.")
+	slotRetained = desc("slot_retained_bytes", "WAL that the server keeps for the replication slot.")
+	slotSafe     = desc("slot_safe_wal_bytes", "WAL that the server can still write before the replication slot may be lost.")
+
 	lastBackup   = desc("last_backup_timestamp_seconds", "When the newest good base backup in the archive ended, in seconds since 1970.")
 	lastDrill    = desc("last_drill_timestamp_seconds", "When the last restore drill ended, in seconds since 1970.")
 	drillSuccess = desc("last_drill_success", "Whether the last restore drill succeeded: 1 or 0.")
@@ -54,13 +65,15 @@ var (
 	buildInfo      = desc("build_info", "The version that runs, as labels; always 1.", "version", "commit", "goversion")
 )
 
-// always are the metrics that do not need an archive, archiveOnly those that do.
+// always are the metrics that do not need an archive, archiveOnly those that do, and
+// slotOnly those that need the server to be asked for the slot.
 var (
 	always = []*prometheus.Desc{
 		receivedLSN, writtenLSN, flushedLSN, sealedLSN, serverLSN, lagBytes, lagSeconds, spoolBytes, gaps,
-		timeline, streaming, walBytes, verifyFailures, reconnects, buildInfo,
+		timeline, streaming, clusterInfo, waitingForSlot, walBytes, verifyFailures, reconnects, buildInfo,
 	}
 	archiveOnly = []*prometheus.Desc{archivedLSN, unarchived, spoolMax, paused, lastBackup, lastDrill, drillSuccess}
+	slotOnly    = []*prometheus.Desc{slotKnown, slotStatus, slotActive, slotRetained, slotSafe}
 )
 
 // register makes the registry. Without an archive there are no metrics of one.
@@ -97,13 +110,15 @@ type collector Monitor
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range always {
-		descs <- d
-	}
+	all := always
 	if c.o.Archive {
-		for _, d := range archiveOnly {
-			descs <- d
-		}
+		all = slices.Concat(all, archiveOnly)
+	}
+	if c.o.Slot != nil {
+		all = slices.Concat(all, slotOnly)
+	}
+	for _, d := range all {
+		descs <- d
 	}
 }
 
@@ -127,14 +142,21 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 		e.gauge(paused, boolean(!s.PausedSince.IsZero()))
 		e.proof(m.o.Proof())
 	}
+	if slot, asked, known := m.slot(); asked {
+		e.slot(slot, known)
+	}
 	if spool, known := m.o.Spool(); known {
 		e.gauge(spoolBytes, float64(spool.Bytes))
 		e.gauge(gaps, float64(spool.Gaps))
+	}
+	if s.Cluster.SystemID != 0 {
+		e.gauge(clusterInfo, 1, strconv.FormatUint(s.Cluster.SystemID, 10))
 	}
 	if s.Timeline != 0 {
 		e.gauge(timeline, float64(s.Timeline))
 	}
 	e.gauge(streaming, boolean(s.Streaming))
+	e.gauge(waitingForSlot, boolean(s.ForSlot))
 	e.counter(walBytes, s.WALBytes)
 	e.counter(verifyFailures, s.VerifyFailures)
 	e.counter(reconnects, s.Reconnects)

@@ -65,6 +65,7 @@ type Options struct {
 	Spool    func() (Spool, bool) // may take a moment; false: not known
 	Archive  bool                 // there is one
 	Proof    func() (Proof, bool) // must not block; false: not known. Asked for only with an archive
+	Slot     func() (Slot, bool)  // must not block; false: not known. nil: nobody asks the server
 	ReadyLag time.Duration        // see Ready
 	Version  string
 	Commit   string

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
+	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
 )
 
@@ -29,6 +30,7 @@ type fakeReceiver struct {
 	mu    sync.Mutex
 	state State
 	proof Proof // set before it is used
+	slot  Slot  // the same
 }
 
 func (f *fakeReceiver) get() State {
@@ -46,7 +48,7 @@ func (f *fakeReceiver) set(change func(*State)) {
 // busy is a state in which everything is known.
 func busy() State {
 	return State{
-		Streaming: true, Timeline: 3,
+		Streaming: true, Cluster: segment.Cluster{Identity: segment.Identity{SystemID: 7001}}, Timeline: 3,
 		Received: 900, Written: 900, Flushed: 800, Sealed: 700, Archived: 600, Server: 1000,
 		LastMessage: time.Now(), WALBytes: 12345, Reconnects: 2, VerifyFailures: 1,
 		ArchiveReached: true, OldestUnarchived: time.Now(), SpoolMax: 8192,
@@ -56,6 +58,7 @@ func busy() State {
 func newMonitor(archive bool, s State) (*Monitor, *fakeReceiver) {
 	f := &fakeReceiver{state: s}
 	return New(Options{
+		Slot:    func() (Slot, bool) { return f.slot, f.slot != Slot{} },
 		State:   f.get,
 		Spool:   func() (Spool, bool) { return Spool{Bytes: 4096, Gaps: 1}, true },
 		Proof:   func() (Proof, bool) { return f.proof, !f.proof.LastBackup.IsZero() || !f.proof.LastDrill.IsZero() },
@@ -67,6 +70,7 @@ func newMonitor(archive bool, s State) (*Monitor, *fakeReceiver) {
 func everything() *Monitor {
 	m, f := newMonitor(true, busy())
 	f.proof = Proof{LastBackup: time.Unix(1000, 0), LastDrill: time.Unix(2000, 5e8), DrillSuccess: true}
+	f.slot = Slot{Status: SlotExtended, Active: true, Retained: 5000, Safe: new(int64(7000))}
 	m.Synced(time.Millisecond)
 	m.Uploaded("segment", time.Second, nil)
 	m.Requested(storage.OpPut, nil)
@@ -140,7 +144,7 @@ func TestDocumented(t *testing.T) {
 	page := scrape(t, everything())
 	for _, head := range regexp.MustCompile(`(?m)^# HELP (walrecv_\S+) (.*)\n# TYPE \S+ (\S+)\n\S+?({\S*})? `).FindAllStringSubmatch(page, -1) {
 		var labels []string
-		for _, l := range regexp.MustCompile(`([a-z]+)="`).FindAllStringSubmatch(head[4], -1) {
+		for _, l := range regexp.MustCompile(`([a-z_]+)="`).FindAllStringSubmatch(head[4], -1) {
 			if l[1] != "le" {
 				labels = append(labels, "`"+l[1]+"`")
 			}
@@ -170,6 +174,10 @@ func TestValues(t *testing.T) {
 		`lag_bytes{stage="received"}`: 100, `lag_bytes{stage="written"}`: 100, `lag_bytes{stage="flushed"}`: 200, `lag_bytes{stage="archived"}`: 400,
 		"spool_bytes": 4096, "spool_max_bytes": 8192, "paused": 0, "gaps": 1, "timeline": 3, "streaming": 1,
 		"last_backup_timestamp_seconds": 1000, "last_drill_timestamp_seconds": 2000.5, "last_drill_success": 1,
+		`cluster_info{system_identifier="7001"}`: 1, "waiting_for_slot": 0,
+		"slot_known": 1, "slot_active": 1, "slot_retained_bytes": 5000, "slot_safe_wal_bytes": 7000,
+		`slot_wal_status{status="reserved"}`: 0, `slot_wal_status{status="extended"}`: 1, `slot_wal_status{status="unreserved"}`: 0,
+		`slot_wal_status{status="lost"}`: 0, `slot_wal_status{status="missing"}`: 0,
 		"wal_bytes_total": 12345, "wal_verify_failures_total": 1, "reconnects_total": 2,
 		"sync_seconds_count":                           1,
 		"upload_seconds_count":                         1,
@@ -180,7 +188,7 @@ func TestValues(t *testing.T) {
 		`store_requests_total{op="open",result="absent"}`: 1, `store_requests_total{op="open",result="taken"}`: 1,
 		`store_requests_total{op="open",result="error"}`: 1,
 	})
-	if got := values(t, m); len(got) != 41 {
+	if got := values(t, m); len(got) != 52 {
 		t.Errorf("%d metrics: %v", len(got), got)
 	}
 }
@@ -191,7 +199,7 @@ func TestUnknownIsAbsent(t *testing.T) {
 	m := New(Options{State: func() State { return State{} }, Spool: func() (Spool, bool) { return Spool{}, false }, Archive: true})
 	for name := range values(t, m) {
 		switch base, _, _ := strings.Cut(name, "{"); base {
-		case "streaming", "paused", "wal_bytes_total", "wal_verify_failures_total", "reconnects_total", "build_info",
+		case "streaming", "waiting_for_slot", "paused", "wal_bytes_total", "wal_verify_failures_total", "reconnects_total", "build_info",
 			"sync_seconds_sum", "sync_seconds_count", "upload_seconds_sum", "upload_seconds_count":
 		default:
 			t.Errorf("%s is there and cannot be known", name)

@@ -14,8 +14,8 @@ type Readiness struct {
 	LagSeconds       map[string]float64 `json:"lag_seconds"` // by stage
 	OldestUnarchived *float64           `json:"oldest_unarchived_seconds,omitempty"`
 
-	// Status are one or two lines for people: how streaming is, and, if it is
-	// behind, archiving.
+	// Status are one to three lines for people: how streaming is, and, if it is in
+	// danger, the slot, and, if it is behind, archiving.
 	Status []string `json:"status"`
 }
 
@@ -36,6 +36,11 @@ func (m *Monitor) readiness(s State, lags []lag, now time.Time) Readiness {
 		r.LagSeconds[l.stage] = l.seconds
 	}
 	r.judge(m.streamingStatus(s, r.LagSeconds[stageFlushed], now))
+	if slot, _, known := m.slot(); known {
+		if danger := slot.Danger(); danger != "" {
+			r.judge(danger, true) // to restart walrecv, or to send nobody there, does not help
+		}
+	}
 	if waits, known := s.unarchived(now); known && m.o.Archive {
 		seconds := waits.Seconds()
 		r.OldestUnarchived = &seconds
