@@ -27,6 +27,8 @@ type script struct {
 	tli  segment.TimelineID // the last one
 	from segment.LSN
 	end  segment.LSN
+
+	synchronous bool
 }
 
 func newScript() script {
@@ -60,7 +62,7 @@ type acked map[segment.TimelineID]segment.LSN
 // run is one life of the receiver. It ends with an error, at a crash, or when
 // everything is received.
 func (s script) run(h segment.History, fsys vfs.FS, rng *rand.Rand, a acked) error {
-	spool, err := openSpool(fsys)
+	spool, err := openSpoolWith(fsys, segment.SpoolOptions{Synchronous: s.synchronous})
 	if err != nil {
 		return err
 	}
@@ -100,6 +102,9 @@ func (s script) run(h segment.History, fsys vfs.FS, rng *rand.Rand, a acked) err
 func (s script) stream(w *segment.Writer, at segment.Position, end segment.LSN, rng *rand.Rand, a acked) error {
 	for lsn := at.LSN; lsn < end; {
 		n := min(1+rng.IntN(400<<10), int(end-lsn))
+		if s.synchronous && lsn == at.LSN {
+			n = 1 + rng.IntN(8<<10) // zeros follow, but not over what an earlier run left
+		}
 		if err := w.Append(lsn, s.wal.bytes(at.Timeline, lsn, n)); err != nil {
 			return err
 		}
@@ -194,6 +199,7 @@ func TestCrashSweep(t *testing.T) {
 			first, again := 0, 0
 			for k := 0; ; k++ {
 				rng := rand.New(rand.NewPCG(seed, uint64(k)))
+				s.synchronous = k%2 == 0
 				a := acked{}
 				disk, crashed := s.crashAt(t, h, newDisk(t), c, k, rng, a)
 				if !crashed {

@@ -43,14 +43,15 @@ type Cluster struct {
 // this process. One goroutine at a time opens and prepares it; afterwards its
 // methods are safe for concurrent use.
 type Spool struct {
-	fsys    vfs.FS
-	dir     string
-	log     *slog.Logger
-	lock    io.Closer
-	cluster Cluster
-	noSync  bool
-	onSeal  func()
-	budget  budget
+	fsys        vfs.FS
+	dir         string
+	log         *slog.Logger
+	lock        io.Closer
+	cluster     Cluster
+	noSync      bool
+	synchronous bool
+	onSeal      func()
+	budget      budget
 
 	names  sync.Mutex    // see Exchange
 	live   atomic.Uint32 // timeline being written
@@ -62,6 +63,10 @@ type SpoolOptions struct {
 	// NoSync leaves out every sync of segments: a crash of the machine then
 	// loses what was acknowledged.
 	NoSync bool
+
+	// Synchronous says that commits wait for Sync, so that its time matters more than
+	// what is written.
+	Synchronous bool
 
 	// OnSeal is called after segments were sealed or a history file was
 	// stored, by the goroutine that did it. It must not block.
@@ -83,7 +88,7 @@ func OpenSpool(fsys vfs.FS, dir string, log *slog.Logger, o SpoolOptions) (*Spoo
 		o.OnSeal = func() {}
 	}
 	return &Spool{
-		fsys: fsys, dir: dir, log: log, lock: lock, noSync: o.NoSync, onSeal: o.OnSeal,
+		fsys: fsys, dir: dir, log: log, lock: lock, noSync: o.NoSync, synchronous: o.Synchronous, onSeal: o.OnSeal,
 		budget: budget{log: log, max: o.Max},
 	}, nil
 }

@@ -73,7 +73,11 @@ func newDisk(t *testing.T) *vfs.Mem {
 }
 
 func openSpool(fsys vfs.FS) (*segment.Spool, error) {
-	s, err := segment.OpenSpool(fsys, spoolDir, slog.New(slog.DiscardHandler), segment.SpoolOptions{})
+	return openSpoolWith(fsys, segment.SpoolOptions{})
+}
+
+func openSpoolWith(fsys vfs.FS, o segment.SpoolOptions) (*segment.Spool, error) {
+	s, err := segment.OpenSpool(fsys, spoolDir, slog.New(slog.DiscardHandler), o)
 	if err != nil {
 		return nil, err
 	}

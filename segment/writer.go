@@ -64,6 +64,7 @@ type target struct {
 	name     Name
 	file     vfs.File
 	begun    int64 // offset below which writing to the disk was begun; owned by Append
+	zeroed   int64 // offset below which the disk has WAL or zeros; owned by Append
 	named    bool  // its directory entry is durable
 	oldUntil int64 // offset below which an earlier run left bytes to compare
 }
@@ -119,6 +120,7 @@ func (w *Writer) appendToSegment(at LSN, p []byte) error {
 	if _, err := t.file.WriteAt(p, off); err != nil {
 		return fmt.Errorf("write %s: %w", w.partialName(t.name), err)
 	}
+	w.zeroAhead(t, off, off+int64(len(p)))
 	w.writeback(t, off+int64(len(p)))
 	w.mu.Lock()
 	w.pos = at + LSN(len(p))
@@ -145,6 +147,20 @@ func (w *Writer) writeback(t *target, end int64) {
 	}
 	_ = t.file.Writeback(t.begun, end-t.begun)
 	t.begun = end
+}
+
+// zeroAhead writes zeros behind little WAL, from off to end, where commits wait for its
+// sync. To write the first time into what was only preallocated changes what the file
+// system knows of the file, so each sync would wait for its journal, too. Now one in
+// many does. Behind much WAL that is not worth writing twice. If zeros cannot be
+// written, nothing is lost.
+func (w *Writer) zeroAhead(t *target, off, end int64) {
+	if !w.spool.synchronous || end <= t.zeroed || end-off > int64(len(zeros))/2 {
+		return
+	}
+	from := max(end, t.oldUntil)
+	t.zeroed = min(from+int64(len(zeros)), int64(w.size))
+	_, _ = t.file.WriteAt(zeros[:t.zeroed-from], from)
 }
 
 // poison makes every call fail from now on.

@@ -60,7 +60,7 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 	}
 	var bg background = nothing{}
 	spool, err := segment.OpenSpool(vfs.OS(), c.directory, log, segment.SpoolOptions{
-		NoSync: c.noSync,
+		NoSync: c.noSync, Synchronous: c.synchronous,
 		OnSeal: func() { bg.nudge() },
 		Max:    c.spoolLimit(),
 	})
