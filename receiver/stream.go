@@ -23,7 +23,8 @@ var (
 // stream is one START_REPLICATION: the copy phase of one timeline.
 type stream struct {
 	conn     *pgconn.PgConn
-	in       *inbound // under conn
+	in       *inbound  // under conn
+	commits  *readable // nil where no commit waits for a sync alone
 	sink     Sink
 	o        Options
 	timeline segment.TimelineID
@@ -59,6 +60,9 @@ func (s *stream) run(ctx context.Context, query string) (ending, error) {
 	defer wake()
 	s.in = inboundOf(s.conn)
 	s.in.stream(s.verifier.blocks)
+	if s.o.Synchronous && s.o.Acknowledger == nil {
+		s.commits = readableOf(s.conn.Conn(), soon)
+	}
 	s.feedback = startFeedback(s, s.pos)
 	s.verifier.begin(s.begin, s.feedback.failed)
 	stop, err := s.copyLoop(ctx)
@@ -162,6 +166,9 @@ func (s *stream) receive(ctx context.Context) (ended bool, err error) {
 		if err := s.feedback.wroteAll(s.pos); err != nil {
 			return false, err
 		}
+	}
+	if !s.in.buffered() {
+		s.commits.wait()
 	}
 	s.deadline.extend(receiveTimeout / 2) // behind the sync, which may have been slow
 	within := s.in.rest > 0
