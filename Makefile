@@ -18,10 +18,10 @@ export GOFLAGS ?= -buildvcs=false
 # No test asks a cloud who it is.
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help build demo test test-long test-matrix check vet lint fmt cross bench fuzz clean need-test
+.PHONY: help build man packages packages-test demo test test-long test-matrix check vet lint fmt cross bench fuzz clean need-test
 
 help: ## show this text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the binary for this machine: build/walrecv
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o build/walrecv ./cmd/walrecv
@@ -61,7 +61,7 @@ vet:
 lint: ## golangci-lint and shellcheck
 	@$(NEED) golangci-lint shellcheck
 	build/bin/golangci-lint run
-	shellcheck tools/need tools/fuzz tools/matrix internal/pgtest/watchdog.sh .ci/run
+	shellcheck packaging/build packaging/postinst packaging/prerm packaging/postrm tools/need tools/fuzz tools/matrix internal/pgtest/watchdog.sh .ci/run
 
 fmt: ## format the code as make lint wants it
 	@$(NEED) golangci-lint
@@ -81,6 +81,21 @@ ROUNDS ?= 3
 bench: ## measure walrecv beside what people use today: make bench ROWS=recovery ROUNDS=3
 	@$(NEED) pg15 versitygw
 	$(GO) test -run '^$$' -bench '(?i)$(ROWS)' -benchtime $(ROUNDS)x -timeout 2h -v ./bench
+
+man: ## write the manual and the completions of shells: build/man, build/completions
+	@mkdir -p build
+	@CGO_ENABLED=0 $(GO) build -trimpath -tags man -ldflags '$(LDFLAGS)' -o build/manual ./cmd/walrecv
+	@build/manual build
+
+packages: ## build Debian and RPM packages: build/packages
+	@$(NEED) nfpm
+	packaging/build build/packages amd64
+	packaging/build build/packages arm64
+
+packages-test: ## build and test what is released: packages, units, images, manifests
+	@$(NEED) nfpm packages pg15
+	$(GO) vet -tags man ./cmd/walrecv
+	$(GO) test -tags packages -timeout $(TIMEOUT) ./packaging
 
 fuzz: ## run every fuzz target for FUZZTIME (60s)
 	tools/fuzz $(FUZZTIME)

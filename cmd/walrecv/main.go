@@ -69,6 +69,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 		build = a.newRestoreRoot
 	}
 	root := build()
+	if isCompletion(args) {
+		offerValues(root)
+	}
 	root.SetArgs(append([]string{}, args...)) // never nil: that would mean os.Args
 	err := root.ExecuteContext(ctx)
 	if command != "" && err == nil && !a.worked && !isHelp(args) {

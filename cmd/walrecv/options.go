@@ -189,16 +189,21 @@ func numberValue(target *int, low, high int) pflag.Value {
 	}, strconv.Itoa}
 }
 
-// choiceValue is one word of a list.
+// choice is one word of a list.
+type choice struct {
+	parsed[string]
+	words []string
+}
+
 func choiceValue(target *string, words ...string) pflag.Value {
-	return parsed[string]{target, kindString, func(text string) (string, error) {
+	return choice{parsed[string]{target, kindString, func(text string) (string, error) {
 		for _, word := range words {
 			if text == word {
 				return word, nil
 			}
 		}
 		return "", fmt.Errorf("invalid value %q: valid are %s", text, strings.Join(words, ", "))
-	}, func(s string) string { return s }}
+	}, func(s string) string { return s }}, words}
 }
 
 // positionValue is a position in the WAL.
