@@ -68,7 +68,7 @@ func TestMuchIsSyncedBeside(t *testing.T) {
 		sink := &failingSink{}
 		s := hotStream(t, sink, nil)
 		if !c.synchronous {
-			s.feedback.lazy = 1
+			s.feedback.lazy = true
 		}
 		err := s.feedback.wroteAll(hotStart + c.n)
 		if got := errors.Is(err, errNoSync); got != c.here {
@@ -86,7 +86,7 @@ func TestIdleSleeps(t *testing.T) {
 	sink := &slowSink{begun: make(chan struct{}, 1), end: make(chan struct{}, 1)}
 	s := hotStream(t, sink, nil)
 	f := s.feedback
-	f.interval = time.Hour
+	f.pace.status.Store(int64(time.Hour))
 	looks := func(what string, asleep bool) {
 		t.Helper()
 		if err := f.report(); err != nil {

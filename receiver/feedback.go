@@ -36,13 +36,14 @@ const littleWAL = 64 << 10
 // before the next is read. durable moves only by the result of a sync, and flushed,
 // which the server is told, follows it, at once or when the Acknowledger says so.
 type feedback struct {
-	sink     Sink
-	ack      Acknowledger // nil: what is durable is acknowledged
-	send     func(write, flush segment.LSN, reply bool) error
-	fail     func() // wakes the reader after the first error
-	synced   func(flushed segment.LSN, took time.Duration)
-	lazy     time.Duration
-	interval time.Duration
+	sink   Sink
+	ack    Acknowledger // nil: what is durable is acknowledged
+	send   func(write, flush segment.LSN, reply bool) error
+	fail   func() // wakes the reader after the first error
+	synced func(flushed segment.LSN, took time.Duration)
+	lazy   bool // WAL gathers before it is synced
+
+	pace *intervals
 
 	dirty  chan struct{} // there is something to sync
 	urgent chan struct{} // and it should be now
@@ -89,15 +90,12 @@ func startFeedback(s *stream, at segment.LSN) *feedback {
 func newFeedback(s *stream, at segment.LSN) *feedback {
 	f := &feedback{
 		sink: s.sink, ack: s.o.Acknowledger, send: s.sendStatus, fail: s.deadline.expire,
-		synced: s.synced, interval: s.o.StatusInterval,
+		synced: s.synced, lazy: !s.o.Synchronous && s.o.FlushInterval > 0, pace: s.pace,
 		dirty: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		broken:  make(chan struct{}),
 		written: at, durable: at, asked: true, askedAt: at,
 		ping: true, // an idle server says nothing by itself for half a minute
-	}
-	if !s.o.Synchronous {
-		f.lazy = s.o.FlushInterval
 	}
 	if f.ack == nil {
 		f.flushed = at
@@ -149,7 +147,7 @@ func (f *feedback) wrote(pos segment.LSN, now bool) {
 // wroteAll says that everything before pos was written, and that nothing more has come.
 func (f *feedback) wroteAll(pos segment.LSN) error {
 	f.mu.Lock()
-	here := f.lazy == 0 && pos > f.durable && pos-f.durable <= littleWAL && f.syncing.TryLock()
+	here := !f.lazy && pos > f.durable && pos-f.durable <= littleWAL && f.syncing.TryLock()
 	wake := here && f.asleep
 	if here {
 		f.written, f.paused, f.since, f.asleep = pos, true, time.Now(), false
@@ -202,7 +200,7 @@ func (f *feedback) isDurable(to segment.LSN) {
 func (f *feedback) note(to segment.LSN, sends bool) {
 	f.mu.Lock()
 	f.durable, f.sends = to, sends
-	awaited := f.lazy == 0 || f.asked
+	awaited := !f.lazy || f.asked
 	if f.ack == nil {
 		f.flushed = to
 	}
@@ -267,8 +265,8 @@ func (f *feedback) pause(paused bool) {
 
 // due is when a status has to be sent at the latest, if ever.
 func (f *feedback) due() (at time.Time, ok bool) {
-	if f.interval > 0 {
-		at, ok = f.sent.Add(f.interval), true
+	if interval := time.Duration(f.pace.status.Load()); interval > 0 {
+		at, ok = f.sent.Add(interval), true
 	}
 	if !f.paused {
 		return at, ok
@@ -330,7 +328,7 @@ func (f *feedback) sync() error {
 		return local(err)
 	}
 	f.synced(flushed, time.Since(began))
-	if f.lazy > 0 {
+	if f.lazy {
 		f.isDurable(flushed)
 		return nil
 	}
@@ -340,14 +338,15 @@ func (f *feedback) sync() error {
 
 // linger lets more WAL gather before a sync, and returns false to stop.
 func (f *feedback) linger() bool {
-	if f.lazy == 0 {
+	if !f.lazy {
 		return true
 	}
-	timer := time.NewTimer(f.lazy)
+	timer := time.NewTimer(time.Duration(f.pace.flush.Load()))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-f.urgent:
+	case <-f.pace.sync:
 	case <-f.stop:
 		return false
 	}
@@ -362,6 +361,7 @@ func (f *feedback) sendLoop() {
 		select {
 		case <-f.kick:
 		case <-timer.C:
+		case <-f.pace.sooner:
 		case <-f.stop:
 			return
 		}
@@ -421,7 +421,7 @@ func (f *feedback) wait(now time.Time) time.Duration {
 	}
 	// Who reads and syncs does not say so each time: that would wake this goroutine
 	// with each commit. It does where this one is asleep, as with an idle server.
-	f.asleep = f.lazy > 0 || f.written == f.watched
+	f.asleep = f.lazy || f.written == f.watched
 	f.watched = f.written
 	if !f.asleep {
 		wait = min(wait, pausedInterval)

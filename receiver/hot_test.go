@@ -89,6 +89,7 @@ func hotStream(tb testing.TB, sink Sink, messages [][]byte) *stream {
 		timeline: 1, pos: hotStart, size: hotSize, progress: &progress{}, live: func() {},
 		verifier: newVerifier(noKeeper{}, slog.New(slog.DiscardHandler), func() { tb.Error("sound WAL is not taken for it") }, false),
 	}
+	s.pace = newIntervals(s.o)
 	s.deadline.conn = socket
 	s.feedback = newFeedback(s, s.pos)
 	s.verifier.start()

@@ -91,7 +91,7 @@ func FuzzMessage(f *testing.F) {
 		v.start()
 		defer v.stop()
 		s := &stream{sink: sink, pos: 8, size: 1 << 20, in: newInbound(nil), progress: &progress{}, verifier: v, feedback: &feedback{
-			lazy: 1, written: 8, dirty: make(chan struct{}, 1), urgent: make(chan struct{}, 1), kick: make(chan struct{}, 1),
+			lazy: true, pace: newIntervals(Options{FlushInterval: 1}), written: 8, dirty: make(chan struct{}, 1), urgent: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		}}
 		err := s.copyData(t.Context(), data)
 		if want := s.pos - 8; sink.n != want {

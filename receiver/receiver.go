@@ -158,6 +158,7 @@ type Receiver struct {
 	log      *slog.Logger
 	verifier *verifier
 	progress progress
+	pace     *intervals
 
 	streamed    bool             // WAL or a keepalive has come, on any connection
 	lastStream  time.Time        // when a connection that streamed was lost
@@ -171,7 +172,7 @@ type Receiver struct {
 
 // New prepares a Receiver; Run does everything else.
 func New(o Options, k Keeper, log *slog.Logger) *Receiver {
-	r := &Receiver{o: o, keeper: k, log: log}
+	r := &Receiver{o: o, keeper: k, log: log, pace: newIntervals(o)}
 	r.verifier = newVerifier(k, log, r.progress.verifyFailed, o.AcceptBranch)
 	if o.Acknowledger != nil {
 		r.verifier.damaged = o.Acknowledger.Damaged

@@ -224,7 +224,7 @@ func (s *session) stream(ctx context.Context, sink Sink, at segment.Position) (e
 	st := &stream{
 		conn: s.conn, sink: sink, o: s.r.o, timeline: at.Timeline, pos: at.LSN, size: s.server.SegmentSize,
 		live:     func() { s.live(at) },
-		progress: &s.r.progress, verifier: s.r.verifier,
+		progress: &s.r.progress, verifier: s.r.verifier, pace: s.r.pace,
 		begin: verifyBegin{at: at, cluster: s.cluster(), history: s.historyOf(at.Timeline)},
 	}
 	end, err := st.run(ctx, startQuery(s.r.o.Slot, at))

@@ -37,6 +37,7 @@ type stream struct {
 	live     func() // called at the first sign that WAL comes and is taken
 	progress *progress
 	verifier *verifier
+	pace     *intervals
 	begin    verifyBegin
 	status   [copyStatusLen]byte
 }

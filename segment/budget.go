@@ -37,12 +37,17 @@ func (b *budget) limit(size Size) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.segment = int64(size)
+	b.raise()
+}
+
+// raise does so, once the size of a segment is known.
+func (b *budget) raise() {
 	least := minBudget * b.segment
 	if b.max == 0 || b.max >= least {
 		return
 	}
-	b.log.Warn("the limit of the spool is too low for segments of this size, and is raised",
-		"spool_max", Size(b.max).String(), "segment_size", size.String(), "raised_to", Size(least).String())
+	b.log.Warn("the limit of the spool is too low for segments of this size, and is raised; set --spool-max to that at least",
+		"spool_max", Size(b.max).String(), "segment_size", Size(b.segment).String(), "raised_to", Size(least).String())
 	b.max = least
 }
 
@@ -109,6 +114,16 @@ func (s *Spool) Max() int64 {
 	s.budget.mu.Lock()
 	defer s.budget.mu.Unlock()
 	return s.budget.max
+}
+
+// SetMax changes how many bytes the segments of a spool that has a limit may take. It
+// may be called from any goroutine.
+func (s *Spool) SetMax(bytes int64) {
+	s.budget.mu.Lock()
+	defer s.budget.mu.Unlock()
+	s.budget.max = bytes
+	s.budget.raise()
+	s.budget.changed()
 }
 
 // Remove deletes a complete segment that View has listed, while it does. The

@@ -177,3 +177,24 @@ func TestLimitOfTheSpoolIsRaised(t *testing.T) {
 		t.Errorf("no room without a limit; log: %s", l.log.String())
 	}
 }
+
+// A limit that changes counts at once, for who waits, too, and is never below what
+// segments need.
+func TestSpoolLimitChanges(t *testing.T) {
+	const size = int64(segment.MinSize)
+	l := newLimited(t, 5*size)
+	w := l.writer(1)
+	l.room(w, 1)
+	wait := w.Room()
+	l.spool.SetMax(20 * size)
+	if !isClosed(wait) || l.spool.Max() != 20*size || !strings.Contains(l.log.String(), "the spool has room again") {
+		t.Errorf("with room for more: told %v, limit %d\n%s", isClosed(wait), l.spool.Max(), l.log.String())
+	}
+	if n := l.room(w, 6); n != 15 {
+		t.Errorf("room for %d segments more, want 15", n)
+	}
+	l.spool.SetMax(size)
+	if l.spool.Max() != 4*size || !strings.Contains(l.log.String(), "is raised") || w.Room() == nil {
+		t.Errorf("the limit is %d\n%s", l.spool.Max(), l.log.String())
+	}
+}

@@ -128,7 +128,7 @@ func notWrong(err error) error {
 // runBackupCreate is the work of "walrecv backup create".
 func (a *app) runBackupCreate(ctx context.Context, c backupCreateConfig) error {
 	stderr := &aboveBar{w: a.stderr}
-	log := newLogger(stderr, c.verbose, environment(a.environ))
+	log := newLogger(stderr, levelOf(logInfo, c.verbose), environment(a.environ))
 	c.conn.application = backupApplication
 	config, err := a.connection(c.conn, log)
 	if err != nil {

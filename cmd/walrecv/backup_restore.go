@@ -143,7 +143,7 @@ func (c *backupRestoreConfig) absolute() error {
 // runBackupRestore is the work of "walrecv backup restore".
 func (a *app) runBackupRestore(ctx context.Context, c backupRestoreConfig) error {
 	stderr := &aboveBar{w: a.stderr}
-	log := newLogger(stderr, false, environment(a.environ))
+	log := newLogger(stderr, slog.LevelInfo, environment(a.environ))
 	if a.exposed(c.primaryConninfo) {
 		log.Warn("everybody on this host can see the password in --primary-conninfo while this runs: give passfile=FILE there instead, a password file on the replica's host")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -88,7 +89,7 @@ func (c *checkConfig) check() error {
 
 // runCheck is the work of "walrecv check". A signal may end it at any time.
 func (a *app) runCheck(ctx context.Context, c checkConfig) error {
-	conn, err := a.connection(c.conn, newLogger(a.stderr, false, environment(a.environ)))
+	conn, err := a.connection(c.conn, newLogger(a.stderr, slog.LevelInfo, environment(a.environ)))
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,8 @@ func samples(t *testing.T, f *pflag.Flag) [3]string {
 		return [3]string{"/a", "/b", "/c"}
 	case "ack":
 		return [3]string{"archive", "flush", "archive"}
+	case "log-level":
+		return [3]string{"debug", "warn", "error"}
 	case "checkpoint":
 		return [3]string{"spread", "fast", "spread"}
 	case "tail":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -93,7 +94,7 @@ func (a *app) drillOptions(ctx context.Context, c drillConfig) (drill.Options, e
 	if err != nil {
 		return o, err
 	}
-	log := newLogger(a.stderr, false, environment(a.environ))
+	log := newLogger(a.stderr, slog.LevelInfo, environment(a.environ))
 	if o.Target, err = c.target.target(); err != nil {
 		return o, err
 	}
@@ -176,7 +177,7 @@ func (a *app) askServer(c drillConfig, o *drill.Options) error {
 	if c.conn.dbname+c.conn.host+c.conn.port+c.conn.username+env["PGHOST"]+env["PGHOSTADDR"]+env["PGSERVICE"] == "" {
 		return nil
 	}
-	conn, err := a.connection(c.conn, newLogger(a.stderr, false, env))
+	conn, err := a.connection(c.conn, newLogger(a.stderr, slog.LevelInfo, env))
 	if err != nil {
 		return err
 	}

@@ -143,6 +143,13 @@ func (w *watch) close() {
 	}
 }
 
+// setReadyLag changes --ready-lag.
+func (w *watch) setReadyLag(d time.Duration) {
+	if w != nil {
+		w.monitor.SetReadyLag(d)
+	}
+}
+
 // metered counts the requests to a store.
 func (w *watch) metered(s storage.Store) storage.Store {
 	if w == nil {

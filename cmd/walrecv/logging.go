@@ -11,11 +11,7 @@ import (
 
 // newLogger writes to w: for people where that is a terminal, else JSON, one
 // object a line. Times are UTC.
-func newLogger(w io.Writer, verbose bool, env map[string]string) *slog.Logger {
-	level := slog.LevelInfo
-	if verbose {
-		level = slog.LevelDebug
-	}
+func newLogger(w io.Writer, level slog.Leveler, env map[string]string) *slog.Logger {
 	if isTerminal(w) {
 		return slog.New(tint.NewTextHandler(w, &tint.Options{
 			Level:       level,
@@ -25,6 +21,29 @@ func newLogger(w io.Writer, verbose bool, env map[string]string) *slog.Logger {
 		}))
 	}
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: inUTC}))
+}
+
+// What --log-level can be.
+const (
+	logDebug = "debug"
+	logInfo  = "info"
+	logWarn  = "warn"
+	logError = "error"
+)
+
+var logLevels = []string{logDebug, logInfo, logWarn, logError}
+
+// levelOf is what is logged at least; with --verbose that is everything.
+func levelOf(word string, verbose bool) slog.Level {
+	switch {
+	case verbose || word == logDebug:
+		return slog.LevelDebug
+	case word == logWarn:
+		return slog.LevelWarn
+	case word == logError:
+		return slog.LevelError
+	}
+	return slog.LevelInfo
 }
 
 // isTerminal tells whether people look at what is written.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -11,10 +12,10 @@ import (
 // Where no person looks on, each line is an object, with its time in UTC.
 func TestLogIsJSON(t *testing.T) {
 	var out bytes.Buffer
-	log := newLogger(&out, false, nil)
+	log := newLogger(&out, slog.LevelInfo, nil)
 	log.Debug("hidden")
 	log.Info("shown", "at", time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600)))
-	newLogger(&out, true, nil).Debug("shown, too")
+	newLogger(&out, slog.LevelDebug, nil).Debug("shown, too")
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	if len(lines) != 2 {
 		t.Fatalf("%d lines:\n%s", len(lines), out.String())

@@ -48,6 +48,9 @@ type app struct {
 
 	dry bool // commands end before their work
 
+	level  *slog.LevelVar // of the log of a receiver
+	reload *reloader      // of a receiver; nil: its configuration stays
+
 	pipe *os.File // kept open, see startHelper
 
 	worked bool // restore or push was called: its nil means done
@@ -56,13 +59,14 @@ type app struct {
 // run is the program without the process: it executes one command line and
 // returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	a := &app{args: args, environ: environ, stdout: stdout, stderr: stderr}
+	a := &app{environ: environ, stdout: stdout, stderr: stderr}
 	a.receive, a.restore, a.push = a.runReceive, a.runRestore, a.runPush
 	a.trial = runTrial
 	return a.run(ctx, args)
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
+	a.args = args
 	command := serverCommand(args)
 	build := a.newRoot
 	if command == restoreName {

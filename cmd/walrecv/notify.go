@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -31,11 +32,12 @@ type notifier struct {
 	log      *slog.Logger
 	changed  chan struct{}
 	watchdog time.Duration // longest time between two signs of life; 0: nobody waits for them
-	patience time.Duration // how long what was received may stay unsynced
+	patience atomic.Int64  // how long what was received may stay unsynced, as a time.Duration
+	ready    atomic.Bool   // that was told
 
 	flushed segment.LSN // as it was seen last
 	since   time.Time   // and since when
-	failed  bool        // to tell, and that was logged
+	failed  atomic.Bool // to tell, and that was logged
 }
 
 // newNotifier is nil if nobody wants to know.
@@ -43,7 +45,8 @@ func newNotifier(c receiveConfig, log *slog.Logger) *notifier {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return nil
 	}
-	n := &notifier{log: log, changed: make(chan struct{}, 1), patience: stuckAfter + time.Duration(c.flushInterval)}
+	n := &notifier{log: log, changed: make(chan struct{}, 1)}
+	n.setFlushInterval(time.Duration(c.flushInterval))
 	var err error
 	if n.watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
 		log.Warn("there will be no signs of life for the service manager's watchdog", "error", err)
@@ -60,6 +63,25 @@ func (n *notifier) change() {
 	case n.changed <- struct{}{}:
 	default:
 	}
+}
+
+// setFlushInterval says how long what was received waits to be synced.
+func (n *notifier) setFlushInterval(d time.Duration) {
+	if n != nil {
+		n.patience.Store(int64(stuckAfter + d))
+	}
+}
+
+// reloading tells that the configuration is read again by work, and that it was. What
+// is not ready yet is not made to seem so.
+func (n *notifier) reloading(work func()) {
+	if n == nil || !n.ready.Load() {
+		work()
+		return
+	}
+	n.tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+	work()
+	n.tell(daemon.SdNotifyReady)
 }
 
 // follow tells of a receiver until the returned function is called.
@@ -88,6 +110,7 @@ func (n *notifier) run(ctx context.Context, progress func() receiver.Progress, e
 	for {
 		select {
 		case <-n.changed:
+			n.ready.Store(true)
 			n.tell(daemon.SdNotifyReady + "\nSTATUS=" + statusLine(progress()))
 		case now := <-signs:
 			if p := progress(); n.moves(p, now) {
@@ -112,7 +135,7 @@ func (n *notifier) moves(p receiver.Progress, now time.Time) bool {
 	switch {
 	case !p.Streaming:
 		return true
-	case now.Sub(n.since) > n.patience:
+	case now.Sub(n.since) > time.Duration(n.patience.Load()):
 		return false
 	}
 	return !p.PausedSince.IsZero() || now.Sub(p.LastMessage) <= stuckAfter
@@ -137,8 +160,7 @@ func statusLine(p receiver.Progress) string {
 
 // tell sends a message. If it cannot, systemd will say what it missed.
 func (n *notifier) tell(message string) {
-	if _, err := daemon.SdNotify(false, message); err != nil && !n.failed {
-		n.failed = true
+	if _, err := daemon.SdNotify(false, message); err != nil && !n.failed.Swap(true) {
 		n.log.Warn("the service manager cannot be told how it is here", "error", err)
 	}
 }

@@ -56,7 +56,7 @@ func TestSignsOfLife(t *testing.T) {
 // WAL may stay unsynced for as long as it was asked for.
 func TestSignsOfLifeBetweenSyncs(t *testing.T) {
 	n := newTestNotifier(t)
-	n.patience += time.Hour
+	n.setFlushInterval(time.Hour)
 	began := time.Now()
 	p := receiver.Progress{Streaming: true, LastMessage: began, Written: 9, Flushed: 8}
 	n.moves(p, began)

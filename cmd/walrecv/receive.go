@@ -86,6 +86,17 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 	bg = beside(r)
 	defer w.serve(r, spool, bg)()
 	defer n.follow(ctx, r.Progress)()
+	defer a.reload.follow(n, func(now receiveConfig) {
+		r.SetIntervals(time.Duration(now.flushInterval), time.Duration(now.statusInterval))
+		n.setFlushInterval(time.Duration(now.flushInterval))
+		if c.archive.given() {
+			spool.SetMax(int64(now.spoolMax))
+		}
+		if tail != nil && now.tailInterval > 0 {
+			tail.SetInterval(time.Duration(now.tailInterval))
+		}
+		w.setReadyLag(time.Duration(now.readyLag))
+	})()
 	return receive(ctx, r, bg, c.endpos != 0, log)
 }
 

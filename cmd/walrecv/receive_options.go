@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"math"
 	"os"
 	"time"
@@ -39,7 +40,8 @@ type receiveConfig struct {
 	spoolMax       units.Size
 	listen         string // address of metrics and health; empty: none
 	readyLag       units.Duration
-	slotStats      bool // ask the server how it stands with the slot
+	slotStats      bool   // ask the server how it stands with the slot
+	logLevel       string // one of logLevels
 
 	noLoop, verbose, synchronous, noSync bool
 	createSlot, dropSlot, ifNotExists    bool // actions: do that, then end
@@ -49,8 +51,9 @@ type receiveConfig struct {
 }
 
 // newReceive declares the command; a.receive is what it does.
-func (a *app) newReceive() *cobra.Command {
-	var cfg receiveConfig
+func (a *app) newReceive() *cobra.Command { return a.receiveCommand(new(receiveConfig)) }
+
+func (a *app) receiveCommand(cfg *receiveConfig) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "receive -D DIR [OPTION]...",
 		Short: "Stream WAL from a server, make it durable, archive it",
@@ -60,17 +63,21 @@ there into an archive. Options and behaviour are pg_receivewal's; without
 		DisableFlagsInUseLine: true,
 		Args:                  noArguments,
 		RunE: a.configured(cfg.check, func(cmd *cobra.Command, _ []string) error {
-			logger := newLogger(a.stderr, cfg.verbose, environment(a.environ))
+			a.level = new(slog.LevelVar)
+			a.level.Set(cfg.level())
+			logger := newLogger(a.stderr, a.level, environment(a.environ))
 			for _, name := range strangeVariables(cmd.Root(), a.environ) {
-				logger.Warn("ignored an environment variable that is no option", "name", name)
+				logger.Warn("ignored an environment variable that is no option; walrecv config check says what may have been meant", "name", name)
 			}
 			ctx, stop := interruptible(cmd.Context(), stopDeadline, a.stderr, os.Exit)
 			defer stop()
-			return a.receive(ctx, cfg, logger)
+			a.reload = a.newReloader(cmd, logger)
+			defer a.reload.close()
+			return a.receive(ctx, *cfg, logger)
 		}),
 	}
 	addCommonOptions(cmd)
-	addReceiveOptions(cmd.Flags(), &cfg)
+	addReceiveOptions(cmd.Flags(), cfg)
 	addVersionOption(cmd.Flags())
 	return cmd
 }
@@ -85,6 +92,7 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	c.uploadWorkers = 4
 	c.spoolMax = 10 << 30
 	c.readyLag = units.Duration(time.Minute)
+	c.logLevel = logInfo
 
 	fs.VarP(textValue(&c.directory), "directory", "D", "receive write-ahead log files into the directory `DIR`")
 	fs.VarP(positionValue(&c.endpos), "endpos", "E", "exit after receiving the specified `LSN`")
@@ -122,6 +130,7 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	fs.Var(rangeValue(&c.readyLag, time.Millisecond, 24*time.Hour), "ready-lag",
 		"ready as long as streaming and archiving are at most `D` behind")
 	boolVar(fs, &c.slotStats, "slot-stats", "", "with --listen: tell how much WAL the slot holds back, over an ordinary connection to the database postgres")
+	fs.Var(choiceValue(&c.logLevel, logLevels...), "log-level", "log what is `LEVEL` or worse: debug, info, warn or error")
 }
 
 // addAcceptBranch declares the option of who archives.
@@ -175,6 +184,9 @@ func (c *receiveConfig) check() error {
 	}
 	return c.conn.check()
 }
+
+// level is what is logged at least.
+func (c *receiveConfig) level() slog.Level { return levelOf(c.logLevel, c.verbose) }
 
 // spoolLimit is how many bytes of segments may wait in the directory, 0 for any
 // number: without an archive none of them waits for anything.

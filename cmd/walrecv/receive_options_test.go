@@ -85,6 +85,7 @@ func TestReceiveTakesPgReceivewalsOptions(t *testing.T) {
 		uploadWorkers:  4,
 		spoolMax:       10 << 30,
 		readyLag:       units.Duration(time.Minute),
+		logLevel:       logInfo,
 	}
 	with := func(change func(*receiveConfig)) receiveConfig {
 		c := plain
@@ -127,6 +128,7 @@ func TestReceiveTakesPgReceivewalsOptions(t *testing.T) {
 		}),
 		"-D d --spool-max 1500MB":         with(func(c *receiveConfig) { c.spoolMax = 1500 << 20 }),
 		"-D d --listen 9187":              with(func(c *receiveConfig) { c.listen = "127.0.0.1:9187" }),
+		"-D d --log-level warn":           with(func(c *receiveConfig) { c.logLevel = logWarn }),
 		"-D d --listen :0 --ready-lag 90": with(func(c *receiveConfig) { c.listen, c.readyLag = "127.0.0.1:0", units.Duration(90*time.Second) }),
 		"-D d --listen 0.0.0.0:1":         with(func(c *receiveConfig) { c.listen = "0.0.0.0:1" }),
 		"-D d --listen [::1]:1":           with(func(c *receiveConfig) { c.listen = "[::1]:1" }),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -62,7 +63,7 @@ func (a *app) newSlotAction(verb, short string, work func(context.Context, *rece
 			if err := receiver.CheckSlotName(args[0]); err != nil {
 				return err
 			}
-			config, err := a.connection(conn, newLogger(a.stderr, false, environment(a.environ)))
+			config, err := a.connection(conn, newLogger(a.stderr, slog.LevelInfo, environment(a.environ)))
 			if err != nil {
 				return err
 			}

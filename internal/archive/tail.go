@@ -92,6 +92,17 @@ func (t *Tail) Begin(at segment.Position, acknowledge func(segment.LSN)) {
 	t.nudge()
 }
 
+// SetInterval changes the Interval of the options, from now on.
+func (t *Tail) SetInterval(d time.Duration) {
+	t.mu.Lock()
+	t.o.Interval = d
+	if t.front != nil {
+		t.front.pace.interval = d
+	}
+	t.mu.Unlock()
+	t.nudge()
+}
+
 // Synced says that the spool durably holds everything of the stream before a
 // position. If somebody waits until that is acknowledged, it is archived at once.
 func (t *Tail) Synced(to segment.LSN, awaited bool) {

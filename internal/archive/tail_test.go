@@ -41,6 +41,33 @@ func TestTailFollows(t *testing.T) {
 	})
 }
 
+// An interval that changes counts at once, for what waits already and for the streams
+// that come.
+func TestTailIntervalChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTailRig(t)
+		r.o.Acknowledge, r.o.Interval = false, time.Hour
+		r.start()
+		r.connect()
+		r.send(testStart+1000, false)
+		time.Sleep(time.Minute) // the first one goes at once
+		r.expectArchived(testStart, testStart+1000)
+		r.send(testStart+2000, false)
+		time.Sleep(time.Minute)
+		r.expectArchived(testStart, testStart+1000)
+		r.tail.SetInterval(10 * time.Second)
+		time.Sleep(time.Second)
+		r.expectArchived(testStart, testStart+2000)
+		r.connect()
+		for at := testStart + 3000; at < testStart+6000; at += 1000 {
+			r.send(at, false)
+			time.Sleep(11 * time.Second)
+			r.expectArchived(testStart, at)
+		}
+		r.end(true)
+	})
+}
+
 // An acknowledgement that somebody waits for comes without delay, to the byte.
 func TestTailIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,6 +78,7 @@ type Monitor struct {
 	o        Options
 	registry *prometheus.Registry
 	began    time.Time
+	ready    atomic.Int64 // Options.ReadyLag, which can change
 
 	syncs    prometheus.Histogram
 	uploads  *prometheus.CounterVec
@@ -91,9 +93,15 @@ type Monitor struct {
 // New prepares a Monitor. It knows about lags only while [Monitor.Watch] runs.
 func New(o Options) *Monitor {
 	m := &Monitor{o: o, registry: prometheus.NewRegistry(), began: time.Now()}
+	m.SetReadyLag(o.ReadyLag)
 	m.register()
 	return m
 }
+
+// SetReadyLag changes Options.ReadyLag, from now on.
+func (m *Monitor) SetReadyLag(d time.Duration) { m.ready.Store(int64(d)) }
+
+func (m *Monitor) readyLag() time.Duration { return time.Duration(m.ready.Load()) }
 
 // Synced tells of a sync of the spool.
 func (m *Monitor) Synced(took time.Duration) { m.syncs.Observe(took.Seconds()) }

@@ -45,7 +45,7 @@ func (m *Monitor) readiness(s State, lags []lag, now time.Time) Readiness {
 		seconds := waits.Seconds()
 		r.OldestUnarchived = &seconds
 		if status := archivingStatus(s, waits); status != "" {
-			r.judge(status, waits <= m.o.ReadyLag)
+			r.judge(status, waits <= m.readyLag())
 		}
 	}
 	return r
@@ -72,8 +72,8 @@ func (m *Monitor) streamingStatus(s State, flushedLag float64, now time.Time) (s
 	behind := time.Duration(flushedLag * float64(time.Second))
 	switch {
 	case !s.PausedSince.IsZero():
-		return fmt.Sprintf("paused for %s, %s behind the server: the spool has reached --spool-max", about(now.Sub(s.PausedSince)), about(behind)), behind <= m.o.ReadyLag
-	case s.Streaming && behind <= m.o.ReadyLag:
+		return fmt.Sprintf("paused for %s, %s behind the server: the spool has reached --spool-max", about(now.Sub(s.PausedSince)), about(behind)), behind <= m.readyLag()
+	case s.Streaming && behind <= m.readyLag():
 		return "streaming", true
 	case s.Streaming:
 		return fmt.Sprintf("streaming, %s behind the server", about(behind)), false
@@ -83,7 +83,7 @@ func (m *Monitor) streamingStatus(s State, flushedLag float64, now time.Time) (s
 		return because(fmt.Sprintf("not streaming yet, for %s", about(now.Sub(m.began))), s.Waiting), false
 	default:
 		away := now.Sub(streamed)
-		return because(fmt.Sprintf("not streaming for %s", about(away)), s.Waiting), away <= m.o.ReadyLag
+		return because(fmt.Sprintf("not streaming for %s", about(away)), s.Waiting), away <= m.readyLag()
 	}
 }
 
