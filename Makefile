@@ -61,7 +61,7 @@ vet:
 lint: ## golangci-lint and shellcheck
 	@$(NEED) golangci-lint shellcheck
 	build/bin/golangci-lint run
-	shellcheck packaging/build packaging/postinst packaging/prerm packaging/postrm tools/need tools/fuzz tools/matrix internal/pgtest/watchdog.sh .ci/run
+	shellcheck packaging/build packaging/postinst packaging/prerm packaging/postrm packaging/testdata/boot.sh packaging/testdata/scenario.sh tools/need tools/fuzz tools/matrix internal/pgtest/watchdog.sh .ci/run
 
 fmt: ## format the code as make lint wants it
 	@$(NEED) golangci-lint

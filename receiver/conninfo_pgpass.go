@@ -1,10 +1,12 @@
 package receiver
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // passfilePath is the file that libpq would look into for passwords.
@@ -20,7 +22,8 @@ func (c *ConnConfig) passfilePath() string {
 }
 
 // passfilePassword looks a password up. A file that others may read is not
-// used, as in libpq, which warns and goes on without.
+// used, as in libpq, which warns and goes on without. But root's file may be
+// readable by a group, which is how it looks when systemd gives it to a service.
 func (c *ConnConfig) passfilePassword(h host, database, user string) (password string, found bool) {
 	path := c.passfilePath()
 	if path == "" {
@@ -34,7 +37,11 @@ func (c *ConnConfig) passfilePassword(h host, database, user string) (password s
 		c.warnOnce("password file is not used: it is not a plain file", "file", path)
 		return "", false
 	}
-	if open := info.Mode().Perm() & 0o077; open != 0 {
+	closed := fs.FileMode(0o077)
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid == 0 {
+		closed = 0o037
+	}
+	if open := info.Mode().Perm() & closed; open != 0 {
 		c.warnOnce("password file is not used: group or others have access to it; its permissions should be 0600",
 			"file", path, "permissions", info.Mode().Perm().String())
 		return "", false

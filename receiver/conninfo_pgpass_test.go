@@ -66,6 +66,17 @@ func TestPassfileOfConfig(t *testing.T) {
 	if got := describe(t, c)[2]; !strings.Contains(got, "password=changed") {
 		t.Errorf("after the file changed: %s", got)
 	}
+	if os.Geteuid() == 0 {
+		if err := os.Chmod(path, 0o440); err != nil {
+			t.Fatal(err)
+		}
+		if got := describe(t, c)[0]; !strings.Contains(got, "password=changed") {
+			t.Errorf("root's file, readable by a group: %s", got)
+		}
+		if err := os.Chown(path, 1, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, mode := range []os.FileMode{0o640, 0o604, 0o620} {
 		logged.Reset()
 		if err := os.Chmod(path, mode); err != nil {

@@ -1,0 +1,94 @@
+#!/bin/sh
+# scenario.sh DEB PORT: what an operator does with the package, on a machine with systemd.
+# On that port of this host is a server that lets "replicator" in by a password.
+set -eux
+deb=$1 port=$2
+export DEBIAN_FRONTEND=noninteractive
+fail() {
+	echo "failed: $*"
+	exit 1
+}
+show() { systemctl show --value --property "$2" "$1"; }
+refused() {
+	systemctl start "$1" && fail "$1 started"
+	[ "$(show "$1" ExecMainStatus)" = "$2" ] || fail "$1 ended with $(show "$1" ExecMainStatus), not $2"
+	[ "$(show "$1" ActiveState)" = failed ] || fail "$1 is $(show "$1" ActiveState), it is started again"
+}
+eventually() {
+	deadline=$(($(date +%s) + 60))
+	until "$1"; do
+		[ "$(date +%s)" -lt "$deadline" ] || fail "$1: not within a minute"
+		sleep 0.2
+	done
+}
+streams() { case $(show walrecv@main StatusText) in streaming:*) ;; *) return 1 ;; esac }
+runs_anew() { [ "$(show walrecv@main SubState)" = running ] && [ "$(show walrecv@main MainPID)" != "$before" ]; }
+
+# There is no journal here.
+mkdir -p /etc/systemd/system/walrecv-.service.d /etc/systemd/system/walrecv@.service.d
+printf '[Service]\nStandardOutput=append:/output\nStandardError=append:/output\n' |
+	tee /etc/systemd/system/walrecv@.service.d/output.conf >/etc/systemd/system/walrecv-.service.d/output.conf
+trap 'cat /output || :' EXIT
+
+dpkg --force-depends -i "$deb"
+id walrecv
+[ "$(stat -c '%U:%G %a' /etc/walrecv)" = 'root:walrecv 750' ]
+[ -z "$(systemd-analyze verify walrecv@main.service walrecv-backup@main.timer walrecv-drill@main.timer walrecv-prune@main.timer 2>&1)" ]
+for unit in walrecv walrecv-backup walrecv-drill walrecv-prune; do
+	systemd-analyze security --offline=true --threshold=20 "/usr/lib/systemd/system/$unit@.service" >/dev/null
+done
+
+# One file for each cluster, and its secrets beside it.
+install -d -o walrecv -g walrecv -m 750 /srv/walrecv
+cat >/etc/walrecv/main.toml <<X
+archive = "/srv/walrecv"
+dbname = "host=127.0.0.1 port=$port user=replicator"
+[receive]
+directory = "/var/lib/walrecv/main"
+slot = "main"
+ensure_slot = true
+[prune]
+keep_backups = 2
+X
+chmod 640 /etc/walrecv/main.toml
+chgrp walrecv /etc/walrecv/main.toml
+systemctl start walrecv@main && fail 'started without a password'
+[ "$(show walrecv@main ExecMainStatus)" = 1 ] # which is tried again
+(umask 077 && echo "127.0.0.1:$port:*:replicator:secret" >/etc/walrecv/main.pgpass)
+systemctl start walrecv@main
+systemctl is-active walrecv@main
+eventually streams
+[ "$(stat -c '%U:%G %a' /var/lib/walrecv/main)" = 'walrecv:walrecv 750' ]
+
+# A base backup, what is kept, and the proof that it restores, within their bounds.
+systemctl start walrecv-backup@main
+systemctl start walrecv-prune@main
+mkdir /etc/systemd/system/walrecv-drill@main.service.d
+printf '[Service]\nExecStart=\nExecStart=/usr/bin/walrecv drill --config /etc/walrecv/main.toml --json\n' >/etc/systemd/system/walrecv-drill@main.service.d/json.conf
+systemctl daemon-reload
+systemctl start walrecv-drill@main
+grep -Eq '"success": ?true' /output || fail 'the drill did not say that it restored'
+grep -Eq '"confined": ?true' /output || fail 'the restored server was not confined'
+systemctl start walrecv-backup@main.timer walrecv-prune@main.timer walrecv-drill@main.timer
+
+# Killed, it is started again; by a new program it is not, and it is not removed.
+before=$(show walrecv@main MainPID) restarts=$(show walrecv@main NRestarts)
+kill -9 "$before"
+eventually runs_anew
+[ "$(show walrecv@main NRestarts)" -gt "$restarts" ]
+before=$(show walrecv@main MainPID)
+dpkg --force-depends -i "$deb" | tee /upgrade
+grep 'restart these' /upgrade
+dpkg --force-depends -r walrecv && fail 'removed while it runs'
+[ "$(show walrecv@main MainPID)" = "$before" ]
+
+# What does not help to try again is not tried again.
+systemctl stop walrecv@main
+[ "$(show walrecv@main Result)" = success ]
+sed -i 's/^slot = .*/slot = "pg-2"/' /etc/walrecv/main.toml
+refused walrecv@main 2
+systemctl stop 'walrecv*@main.timer'
+dpkg --force-depends -r walrecv
+[ -d /var/lib/walrecv/main ]
+[ -f /etc/walrecv/main.toml ]
+trap - EXIT
