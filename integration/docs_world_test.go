@@ -26,6 +26,7 @@ type world struct {
 	ports    map[string]int             // that pages use besides
 	words    map[string]string          // other names that are exchanged
 	receiver *pgtest.Process            // the last "walrecv receive"
+	proof    func()                     // that the page has done what it says; nil if its commands are enough
 }
 
 // worldMajor is the PostgreSQL of the documentation: that of Debian 12.
@@ -43,11 +44,7 @@ func newWorld(t testing.TB, dirs ...string) *world {
 	w.link(pgtest.Build(t), "/usr/local/bin/walrecv")
 	// Programs run as the user of the servers already, and as root nobody does.
 	w.script("/usr/local/bin/sudo", `while case $1 in -u) shift 2 ;; -*) shift ;; *) false ;; esac; do :; done; exec "$@"`)
-	// A restored server is another machine's: here it takes another port of this one.
-	w.script("/usr/local/bin/pg_ctl", `case " $* " in *" start "*)
-	case " $* " in *" -o "*) ;; *) set -- -o "-p 5434" "$@" ;; esac ;;
-esac
-exec `+pgtest.BinDir(t, worldMajor)+`/pg_ctl -w -l /tmp/server.log "$@"`)
+	w.startWith("")
 	t.Cleanup(w.stopServers)
 	w.env = []string{
 		"PATH=" + strings.Join([]string{w.root + "/usr/local/bin", pgtest.BinDir(t, worldMajor), os.Getenv("PATH")}, ":"),
@@ -58,7 +55,41 @@ exec `+pgtest.BinDir(t, worldMajor)+`/pg_ctl -w -l /tmp/server.log "$@"`)
 	return w
 }
 
+// startWith makes pg_ctl give a server options, and its log a place.
+func (w *world) startWith(options string) {
+	w.t.Helper()
+	w.script("/usr/local/bin/pg_ctl", `case " $* " in *" start "*) set -- -l /tmp/server.log `+options+` "$@" ;; esac
+exec `+pgtest.BinDir(w.t, worldMajor)+`/pg_ctl "$@"`)
+}
+
 // addHost starts a server that pages know by a name.
+// twoServers is a world with a standby, db2.
+func twoServers(t *testing.T) *world {
+	w := streaming(t)
+	c := w.hosts["db1"]
+	w.mkdir("/var/lib/postgresql/15")
+	w.link(c.DataDir, "/var/lib/postgresql/15/main")
+	w.addHost("db2", c.Standby(t, nil))
+	return w
+}
+
+// disaster is a world in which somebody has dropped a table.
+func disaster(t *testing.T) *world {
+	w := streaming(t)
+	c := w.hosts["db1"]
+	w.mkdir("/var/lib/postgresql/15")
+	w.link(c.DataDir, "/var/lib/postgresql/15/main")
+	c.Exec("drop table currencies")
+	c.Exec("insert into orders values (now())")
+	w.run("walrecv check --config /etc/walrecv.toml")
+	w.proof = func() {
+		if got := c.Query("select count(*) from currencies") + " " + c.Query("select count(*) from orders"); got != "3 2" {
+			w.t.Errorf("the table was not brought back, or the server not recovered: %s", got)
+		}
+	}
+	return w
+}
+
 func (w *world) addHost(name string, c *pgtest.Cluster) {
 	w.t.Helper()
 	if !c.Running() {

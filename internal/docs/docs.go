@@ -15,11 +15,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/ast"
 	"github.com/yuin/goldmark/extension"
-	"github.com/yuin/goldmark/parser"
+	table "github.com/yuin/goldmark/extension/ast"
 	"github.com/yuin/goldmark/text"
 )
 
@@ -30,6 +31,8 @@ type Page struct {
 	Spans   []Span
 	Links   []Span          // where they lead
 	Anchors map[string]bool // of the headings
+
+	FirstCells []string // of the rows of tables that begin with code
 }
 
 // Span is a piece of a line.
@@ -68,7 +71,7 @@ func Pages(root string) ([]Page, error) {
 
 func parse(path string, source []byte) Page {
 	p := Page{Path: path, Anchors: map[string]bool{}}
-	markdown := goldmark.New(goldmark.WithExtensions(extension.GFM), goldmark.WithParserOptions(parser.WithAutoHeadingID()))
+	markdown := goldmark.New(goldmark.WithExtensions(extension.GFM))
 	at := 0 // where the block begins that is looked at
 	span := func(content string) Span {
 		return Span{fmt.Sprintf("%s:%d", path, 1+bytes.Count(source[:at], []byte("\n"))), content}
@@ -83,9 +86,7 @@ func parse(path string, source []byte) Page {
 		}
 		switch n := n.(type) {
 		case *ast.Heading:
-			if id, found := n.AttributeString("id"); found {
-				p.Anchors[string(id.([]byte))] = true
-			}
+			p.Anchors[anchor(string(n.Lines().Value(source)))] = true
 		case *ast.FencedCodeBlock:
 			b := Block{Span: span(string(n.Lines().Value(source)))}
 			if n.Info != nil {
@@ -95,13 +96,11 @@ func parse(path string, source []byte) Page {
 		case *ast.CodeBlock:
 			p.Blocks = append(p.Blocks, Block{Span: span(string(n.Lines().Value(source)))})
 		case *ast.CodeSpan:
-			var content []byte
-			for c := n.FirstChild(); c != nil; c = c.NextSibling() {
-				if piece, ok := c.(*ast.Text); ok {
-					content = append(content, piece.Segment.Value(source)...)
-				}
+			p.Spans = append(p.Spans, span(code(n, source)))
+		case *table.TableRow:
+			if c, ok := n.FirstChild().FirstChild().(*ast.CodeSpan); ok {
+				p.FirstCells = append(p.FirstCells, code(c, source))
 			}
-			p.Spans = append(p.Spans, span(strings.ReplaceAll(string(content), "\n", " ")))
 		case *ast.Link:
 			p.Links = append(p.Links, span(string(n.Destination)))
 		case *ast.Image:
@@ -110,4 +109,28 @@ func parse(path string, source []byte) Page {
 		return ast.WalkContinue, nil
 	})
 	return p
+}
+
+// code is what stands in a code span, in one line.
+func code(n *ast.CodeSpan, source []byte) string {
+	var content []byte
+	for c := n.FirstChild(); c != nil; c = c.NextSibling() {
+		if piece, ok := c.(*ast.Text); ok {
+			content = append(content, piece.Segment.Value(source)...)
+		}
+	}
+	return strings.ReplaceAll(string(content), "\n", " ")
+}
+
+// anchor is what GitHub calls a heading.
+func anchor(heading string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ':
+			return '-'
+		case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+			return unicode.ToLower(r)
+		}
+		return -1
+	}, strings.TrimSpace(heading))
 }
