@@ -88,7 +88,7 @@ func (m *manager) statusBecomes(begin string) {
 // for, that it lives, and that it stops.
 func TestNotify(t *testing.T) {
 	t.Parallel()
-	c := pgtest.New(t, pgtest.Options{Major: 15, WALSegmentSize: 1 << 20})
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: 1 << 20})
 	c.Start()
 	m := newManager(t)
 	r := m.manages(newReceiver(t, c, "--archive", newArchive(t)))
@@ -118,7 +118,7 @@ func TestNotify(t *testing.T) {
 // A receiver that waits is ready, whatever it waits for.
 func TestNotifyWhileItWaits(t *testing.T) {
 	t.Parallel()
-	c := pgtest.New(t, pgtest.Options{Major: 15, WALSegmentSize: 1 << 20})
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: 1 << 20})
 	c.Start()
 	first := newReceiver(t, c).start()
 	c.Stop(pgtest.Fast)
@@ -146,9 +146,9 @@ func TestNotifyWhileItWaits(t *testing.T) {
 // What is refused at the start was never ready.
 func TestNotifyNothingWhenRefused(t *testing.T) {
 	t.Parallel()
-	c := pgtest.New(t, pgtest.Options{Major: 15, WALSegmentSize: 1 << 20})
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: 1 << 20})
 	c.Start()
-	other := pgtest.New(t, pgtest.Options{Major: 15, WALSegmentSize: 1 << 20})
+	other := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: 1 << 20})
 	other.Start()
 	spool := newReceiver(t, other)
 	spool.start()

@@ -15,7 +15,7 @@ import (
 // that there is; a broken file changes nothing; the service manager is told.
 func TestReload(t *testing.T) {
 	t.Parallel()
-	c := pgtest.New(t, pgtest.Options{Major: 15, WALSegmentSize: 1 << 20})
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: 1 << 20})
 	c.Start()
 	c.Exec("alter system set wal_sender_timeout = 0") // the server never asks, so that nothing is synced early
 	c.Exec("select pg_reload_conf()")
