@@ -41,11 +41,11 @@ test-long: check need-test ## the same tests, in their long form: an hour and mo
 
 # What is not asked of a server does not change with it: these packages do ask one.
 test-matrix: ## what servers are asked, of every PostgreSQL major: make test-matrix MAJORS="13 17"
-	@$(NEED) pg15 pg18 $(MAJORS:%=pg%) pgclient18 zstd lz4 strace versitygw
+	@$(NEED) pg15 pg18 $(MAJORS:%=pg%) pgclient18 zstd lz4 strace versitygw chromium
 	@tools/matrix "$(MAJORS)" ./integration ./internal/verify ./internal/recovery
 
 need-test:
-	@$(NEED) pg15 pg18 zstd lz4 strace cc versitygw
+	@$(NEED) pg15 pg18 zstd lz4 strace cc versitygw chromium
 
 check: vet ## formatting, go vet, and that it builds for every platform
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }

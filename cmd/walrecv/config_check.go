@@ -148,6 +148,8 @@ func (a *app) checkFiles(cmd *cobra.Command, log io.Writer) (faults []error) {
 	faults = append(faults, err)
 	_, err = (&readOptions{decryptWith: value["decrypt-with"]}).keys()
 	faults = append(faults, err)
+	_, err = webAccess(value["listen-config"], plainLogger(log))
+	faults = append(faults, err)
 	if url := value["archive"]; url != "" {
 		location, err := storage.ParseURL(url)
 		if err == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,12 +28,15 @@ import (
 // nobody else's business unless somebody says so.
 const loopback = "127.0.0.1"
 
-// addressValue is HOST:PORT, :PORT or PORT.
+// addressValue is HOST:PORT, :PORT, PORT or the path of a socket.
 func addressValue(target *string) pflag.Value {
 	return parsed[string]{target, "address", parseAddress, func(s string) string { return s }}
 }
 
 func parseAddress(text string) (string, error) {
+	if strings.HasPrefix(text, "/") {
+		return text, nil
+	}
 	host, port := "", text
 	var err error
 	if strings.Contains(text, ":") {
@@ -42,7 +46,7 @@ func parseAddress(text string) (string, error) {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		return "", fmt.Errorf("invalid address %q: want HOST:PORT, [IPV6]:PORT or PORT, with a port between 0 and 65535", text)
+		return "", fmt.Errorf("invalid address %q: want HOST:PORT, [IPV6]:PORT or PORT, with a port between 0 and 65535, or the path of a socket", text)
 	}
 	if host == "" {
 		host = loopback
@@ -50,17 +54,37 @@ func parseAddress(text string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// listen takes the address that metrics are to be served on.
-func listen(ctx context.Context, address string, log *slog.Logger) (net.Listener, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+// listen takes the address that is to be answered on.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	network := "tcp"
+	if strings.HasPrefix(address, "/") {
+		network = "unix"
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, network, address)
+	if errors.Is(err, syscall.EADDRINUSE) && network == "unix" && abandoned(ctx, address) && os.Remove(address) == nil {
+		l, err = new(net.ListenConfig).Listen(ctx, network, address)
+	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("the address %s is in use: is another walrecv running? Otherwise choose another one with --listen (%w)", address, err)
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on %s, as --listen says: %w", address, err)
 	}
-	log.Info("status page, metrics, health and readiness are served", "address", l.Addr().String())
 	return l, nil
+}
+
+// abandoned tells whether a socket is there on which nobody listens: a process that was
+// killed has left it.
+func abandoned(ctx context.Context, path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode().Type() != os.ModeSocket {
+		return false
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err == nil {
+		conn.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // watch is what a receiver tells about itself over HTTP. A nil one tells nothing.
@@ -86,10 +110,19 @@ func (c *receiveConfig) newWatch(ctx context.Context, log *slog.Logger) (*watch,
 	if c.listen == "" {
 		return nil, nil //nolint:nilnil // a nil watch is a watch that tells nothing
 	}
-	l, err := listen(ctx, c.listen, log)
+	access, err := webAccess(c.listenConfig, log)
 	if err != nil {
 		return nil, err
 	}
+	l, err := listen(ctx, c.listen)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkReach(l.Addr(), access, log); err != nil {
+		l.Close()
+		return nil, err
+	}
+	log.Info("status page, metrics, health and readiness are served", "address", l.Addr().String(), "tls", access != nil && access.Encrypts())
 	w := &watch{listener: l, log: log, slotStats: c.slotStats}
 	w.history = monitor.Cached(w.readHistory)
 	m := monitor.Options{
@@ -105,7 +138,7 @@ func (c *receiveConfig) newWatch(ctx context.Context, log *slog.Logger) (*watch,
 		m.Slot = w.slotState
 	}
 	w.monitor = monitor.New(m)
-	o := web.Options{Monitor: w.monitor}
+	o := web.Options{Monitor: w.monitor, Access: access}
 	if c.archive.given() {
 		o.Report = w.findReport(c.archive.location)
 	}

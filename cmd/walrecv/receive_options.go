@@ -38,7 +38,8 @@ type receiveConfig struct {
 	tailInterval   units.Duration // 0: no tail
 	uploadWorkers  int
 	spoolMax       units.Size
-	listen         string // address of metrics and health; empty: none
+	listen         string // address of the status page, metrics and health; empty: none
+	listenConfig   string // file; empty: everybody sees everything
 	readyLag       units.Duration
 	slotStats      bool   // ask the server how it stands with the slot
 	logLevel       string // one of logLevels
@@ -48,6 +49,7 @@ type receiveConfig struct {
 	ensureSlot                           bool
 	acceptBranch, acceptGap              bool
 	allowUnsafeStore                     bool
+	listenInsecure                       bool
 }
 
 // newReceive declares the command; a.receive is what it does.
@@ -126,7 +128,9 @@ func addReceiveOptions(fs *pflag.FlagSet, c *receiveConfig) {
 	boolVar(fs, &c.acceptGap, "accept-gap", "", "record WAL that the server no longer has as a gap, and go on behind it")
 	addAcceptBranch(fs, &c.acceptBranch)
 	addUnsafeStore(fs, &c.allowUnsafeStore)
-	fs.Var(addressValue(&c.listen), "listen", "serve metrics, health and readiness on `ADDR`: HOST:PORT, or PORT on this host only")
+	fs.Var(addressValue(&c.listen), "listen", "serve status page, metrics, health and readiness on `ADDR`: HOST:PORT, or PORT or the path of a socket for this host only")
+	fs.Var(textValue(&c.listenConfig), "listen-config", "TLS and passwords for --listen: `FILE` is a web configuration as Prometheus has it")
+	boolVar(fs, &c.listenInsecure, "listen-insecure", "", "let everybody who reaches the address of --listen see what it shows")
 	fs.Var(rangeValue(&c.readyLag, time.Millisecond, 24*time.Hour), "ready-lag",
 		"ready as long as streaming and archiving are at most `D` behind")
 	boolVar(fs, &c.slotStats, "slot-stats", "", "with --listen: tell how much WAL the slot holds back, over an ordinary connection to the database postgres")
@@ -167,6 +171,8 @@ func (c *receiveConfig) check() error {
 		return usageError("--slot-stats needs a slot to be specified using --slot")
 	case c.slotStats && c.listen == "":
 		return usageError("--slot-stats needs an address to be specified using --listen: nothing else shows them")
+	case c.listen == "" && (c.listenConfig != "" || c.listenInsecure):
+		return usageError("--listen-config and --listen-insecure need an address to be specified using --listen")
 	case c.ack == ackArchive && !c.archive.given():
 		return usageError("--ack=archive needs an archive to be specified using --archive")
 	case c.ack == ackArchive && c.tailInterval == 0:

@@ -79,7 +79,10 @@ var house = map[string]may{
 		ours:   []string{"segment", "storage"},
 		theirs: []string{"github.com/prometheus/client_golang"},
 	},
-	"internal/web":      {ours: []string{"internal/monitor", "internal/status"}},
+	"internal/web": {
+		ours:   []string{"internal/monitor", "internal/status"},
+		theirs: []string{"go.yaml.in/yaml/v2", "golang.org/x/crypto", "golang.org/x/time"},
+	},
 	"internal/recovery": {ours: []string{"internal/archive", "internal/backup", "internal/units", "segment"}},
 	"internal/prune":    {ours: []string{"internal/archive", "internal/backup", "internal/recovery", "segment"}},
 	"internal/status":   {ours: []string{"internal/archive", "internal/backup", "internal/recovery", "segment"}},
@@ -119,7 +122,7 @@ var house = map[string]may{
 }
 
 // inTestsOnly is what the code of the packages that are shipped never imports.
-var inTestsOnly = []string{"testing", "github.com/google/go-cmp", "go.uber.org/goleak", "pgregory.net/rapid"}
+var inTestsOnly = []string{"testing", "github.com/chromedp/cdproto", "github.com/chromedp/chromedp", "github.com/google/go-cmp", "github.com/prometheus/exporter-toolkit", "go.uber.org/goleak", "pgregory.net/rapid"}
 
 // importRule checks a file against the house. Tests are free to look beside and
 // above, but not to hide where a name comes from.

@@ -38,6 +38,8 @@ type Live struct {
 	WALBytes       uint64 `json:"wal_bytes_total"`
 	VerifyFailures uint64 `json:"wal_verify_failures_total"`
 	Reconnects     uint64 `json:"reconnects_total"`
+
+	Problems []Problem `json:"problems"`
 }
 
 // Live tells what the receiver does now.
@@ -67,5 +69,6 @@ func (m *Monitor) Live() Live {
 	if slot, _, known := m.slot(); known {
 		l.Slot = &slot
 	}
+	l.Problems = m.problems(s, &l)
 	return l
 }

@@ -88,6 +88,7 @@ type Monitor struct {
 	mu       sync.Mutex
 	streamed time.Time // when it was seen to stream last
 	passed   history
+	hour     hour
 }
 
 // New prepares a Monitor. It knows about lags only while [Monitor.Watch] runs.
@@ -157,6 +158,14 @@ func (m *Monitor) Watch(ctx context.Context) {
 
 func (m *Monitor) look(now time.Time) {
 	s := m.o.State()
+	m.pass(s, now)
+	lags := m.lags(s, now)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hour.add(now.Sub(m.began), s, lags)
+}
+
+func (m *Monitor) pass(s State, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if s.Streaming {

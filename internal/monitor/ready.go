@@ -19,6 +19,9 @@ type Readiness struct {
 	Status []string `json:"status"`
 }
 
+// statusStreaming is how streaming is if nothing is wrong with it.
+const statusStreaming = "streaming"
+
 // Ready says whether the receiver streams and archives. A receiver that waits
 // for its slot is ready: another one uses it, and this one takes over. At the
 // start it is not before it has streamed.
@@ -74,7 +77,7 @@ func (m *Monitor) streamingStatus(s State, flushedLag float64, now time.Time) (s
 	case !s.PausedSince.IsZero():
 		return fmt.Sprintf("paused for %s, %s behind the server: the spool has reached --spool-max", about(now.Sub(s.PausedSince)), about(behind)), behind <= m.readyLag()
 	case s.Streaming && behind <= m.readyLag():
-		return "streaming", true
+		return statusStreaming, true
 	case s.Streaming:
 		return fmt.Sprintf("streaming, %s behind the server", about(behind)), false
 	case s.ForSlot:

@@ -51,7 +51,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, log *slog.Logger) er
 			_ = server.Close() // of the listener, which is closed
 		}
 	})
-	err := server.Serve(&bounded{l, make(chan struct{}, maxConnections)})
+	err := server.Serve(s.access.listener(&bounded{l, make(chan struct{}, maxConnections)}))
 	cancel()
 	s.archive.close()
 	running.Wait()

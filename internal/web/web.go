@@ -15,18 +15,20 @@ import (
 // Options say what is told.
 type Options struct {
 	Monitor *monitor.Monitor
-	Report  Find // nil without an archive
+	Report  Find    // nil without an archive
+	Access  *Access // nil: everybody sees everything
 }
 
 // Server answers for one receiver.
 type Server struct {
 	monitor *monitor.Monitor
 	archive *lookout // nil without an archive
+	access  *Access
 }
 
 // New prepares a Server. Nothing is answered before [Server.Serve].
 func New(o Options) *Server {
-	s := &Server{monitor: o.Monitor}
+	s := &Server{monitor: o.Monitor, access: o.Access}
 	if o.Report != nil {
 		s.archive = newLookout(o.Report)
 	}
@@ -39,11 +41,12 @@ func (s *Server) Handler() http.Handler {
 		"/metrics":    s.monitor.Metrics(),
 		"/healthz":    http.HandlerFunc(healthz),
 		"/readyz":     http.HandlerFunc(s.readyz),
+		"/":           http.HandlerFunc(page),
 		"/api/live":   http.HandlerFunc(s.live),
+		"/api/hour":   http.HandlerFunc(s.hour),
 		"/api/status": http.HandlerFunc(s.status),
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		secure(w.Header())
+	answers := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer, ok := paths[r.URL.Path]
 		switch {
 		case !ok:
@@ -55,17 +58,22 @@ func (s *Server) Handler() http.Handler {
 			answer.ServeHTTP(w, r)
 		}
 	})
+	return secured(s.access.guard(answers, "/healthz", "/readyz"))
 }
 
-// secure makes browsers take an answer for no more than it is.
-func secure(h http.Header) {
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
+// secured makes browsers take an answer for no more than it is.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		next.ServeHTTP(w, r)
+	})
 }
 
 // healthz says that the process works: that it answers is the proof.
@@ -105,6 +113,11 @@ func wantsJSON(r *http.Request) bool {
 // live is the receiver at this moment.
 func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, s.monitor.Live())
+}
+
+// hour is how it went lately.
+func (s *Server) hour(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, s.monitor.Hour())
 }
 
 func writeJSON(w http.ResponseWriter, code int, data any) {
