@@ -52,7 +52,6 @@ type Writer struct {
 	err      error // set once, by the first failed sync
 
 	compare []byte // owned by Append
-	ahead   *ahead // likewise; nil if none was begun
 }
 
 // writebackPiece is how much is written before the system is told to begin to
@@ -199,7 +198,7 @@ func (w *Writer) open(n Name) (*target, error) {
 	t := &target{name: n}
 	file, err := w.spool.fsys.OpenWrite(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		file, err = w.create(path)
+		file, err = w.spool.fsys.Create(path, w.spool.cluster.FileMode)
 	} else if err == nil {
 		file, t.oldUntil, err = w.adopt(n, file)
 	}
@@ -212,7 +211,6 @@ func (w *Writer) open(n Name) (*target, error) {
 		return nil, fmt.Errorf("preallocate %s: %w", w.partialName(n), err)
 	}
 	w.spool.budget.add(int64(w.size), 0)
-	w.prepare()
 	return t, nil
 }
 
@@ -483,9 +481,6 @@ func (w *Writer) Position() Position {
 
 // Close gives up the open files without syncing them. The partial stays.
 func (w *Writer) Close() error {
-	if w.takeAhead() {
-		w.dropAhead()
-	}
 	w.syncMu.Lock()
 	defer w.syncMu.Unlock()
 	err := w.closeCurrent()
