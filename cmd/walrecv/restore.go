@@ -76,6 +76,7 @@ func (a *app) archivePlace(location storage.Location) restore.Place {
 			return openStore(ctx, location, a.environ, storeOptions{})
 		},
 		Missing: storage.ErrNoRoot,
+		Far:     location.Scheme == storage.SchemeS3,
 	}
 }
 

@@ -28,7 +28,7 @@ type Archive struct {
 
 func opened(store storage.Store, id Identity, keys Keys) *Archive {
 	a := &Archive{store: store, id: id, keys: keys}
-	a.encrypted.Store(keys.Encryption != nil || len(keys.Identities) > 0)
+	a.encrypted.Store(keys.encryptedFirst())
 	return a
 }
 
@@ -263,8 +263,7 @@ func (a *Archive) OpenPartial(ctx context.Context, p Partial) (io.ReadCloser, er
 // Partials lists the partials of one segment.
 func (a *Archive) Partials(ctx context.Context, name segment.Name) ([]Partial, error) {
 	var partials []Partial
-	prefix := strings.TrimSuffix(a.segmentKey(name), suffixZstd) + "."
-	err := a.store.List(ctx, prefix, func(info storage.Info) error {
+	err := a.store.List(ctx, partialsPrefix(a.walObject(KindSegment, name)), func(info storage.Info) error {
 		o, err := ParseKey(info.Key)
 		if err == nil && o.Kind == KindPartial {
 			partials = append(partials, Partial{Name: name, Digest: o.Digest, Encrypted: o.Encrypted})
@@ -275,6 +274,10 @@ func (a *Archive) Partials(ctx context.Context, name segment.Name) ([]Partial, e
 		return nil, err
 	}
 	return partials, nil
+}
+
+func partialsPrefix(segment Object) string {
+	return strings.TrimSuffix(segment.Key(), suffixZstd) + "."
 }
 
 // History reads a timeline history file. An error that wraps fs.ErrNotExist says

@@ -32,8 +32,7 @@ func (c Chunk) String() string {
 // one listing: what is put or deleted meanwhile may be in it or not.
 func (a *Archive) Chunks(ctx context.Context, name segment.Name) ([]Chunk, error) {
 	var chunks []Chunk
-	prefix := systemDir(a.id.SystemID) + tailDir + "/" + name.Format(a.id.SegmentSize) + "/"
-	err := a.store.List(ctx, prefix, func(info storage.Info) error {
+	err := a.store.List(ctx, chunksPrefix(a.id.SystemID, name.Format(a.id.SegmentSize)), func(info storage.Info) error {
 		if o, err := ParseKey(info.Key); err == nil && o.To <= int64(a.id.SegmentSize) {
 			chunks = append(chunks, Chunk{Name: name, From: o.From, To: o.To, Encrypted: o.Encrypted})
 		}
@@ -43,6 +42,10 @@ func (a *Archive) Chunks(ctx context.Context, name segment.Name) ([]Chunk, error
 		return nil, err
 	}
 	return chunks, nil
+}
+
+func chunksPrefix(system uint64, file string) string {
+	return systemDir(system) + tailDir + "/" + file + "/"
 }
 
 // OpenChunk opens the plain bytes of a chunk, To - From of them, as OpenSegment

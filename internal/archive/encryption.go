@@ -20,6 +20,9 @@ type Keys struct {
 	Identities crypt.Identities  // none: encrypted objects cannot be read
 }
 
+// encryptedFirst tells in which form objects are looked for first while none was found.
+func (k Keys) encryptedFirst() bool { return k.Encryption != nil || len(k.Identities) > 0 }
+
 // blind tells whether the archive cannot read what it writes.
 func (a *Archive) blind() bool { return a.keys.Encryption != nil && len(a.keys.Identities) == 0 }
 

@@ -26,18 +26,14 @@ type Later struct {
 // when it began, and is still there or has been completed when it ends, is found.
 func (a *Archive) Later(ctx context.Context, from segment.Name) (*Later, error) {
 	l := &Later{from: from, timelines: map[segment.TimelineID]bool{}}
-	// In the order in which WAL moves: what leaves the tail is complete then.
-	for _, dir := range []string{a.tailDir(), a.walDir()} {
-		begin := dir + from.Format(a.id.SegmentSize)
-		switch {
-		case from.Number == 0:
-			begin = dir + from.Timeline.String()
-		case dir == a.walDir():
-			begin = dir + from.Timeline.String() + "/" + from.Format(a.id.SegmentSize)
-		}
-		err := a.scan(ctx, dir, begin, func(key string) string {
+	file := from.Format(a.id.SegmentSize)
+	if from.Number == 0 {
+		file = ""
+	}
+	for _, dir := range laterDirs(a.id.SystemID) {
+		err := a.scan(ctx, dir.path, dir.begin(from.Timeline, file), func(key string) string {
 			if t, enough := l.add(key, a.id.SegmentSize); enough && t < ^segment.TimelineID(0) {
-				return dir + (t + 1).String()
+				return dir.path + (t + 1).String()
 			}
 			return ""
 		})
@@ -46,6 +42,29 @@ func (a *Archive) Later(ctx context.Context, from segment.Name) (*Later, error) 
 		}
 	}
 	return l, nil
+}
+
+// A laterDir is where WAL is looked for that comes later.
+type laterDir struct {
+	path        string
+	byTimelines bool
+}
+
+// laterDirs are in the order in which WAL moves: what leaves the tail is complete then.
+func laterDirs(system uint64) []laterDir {
+	return []laterDir{{systemDir(system) + tailDir + "/", false}, {systemDir(system) + walDir + "/", true}}
+}
+
+// begin is where the listing of a timeline begins, from the segment with a file name on;
+// empty: from its beginning.
+func (d laterDir) begin(t segment.TimelineID, file string) string {
+	switch {
+	case file == "":
+		return d.path + t.String()
+	case d.byTimelines:
+		return d.path + t.String() + "/" + file
+	}
+	return d.path + file
 }
 
 // add adds an object. enough says that nothing more needs to be known of its

@@ -65,7 +65,7 @@ func (a *Archive) PrunedKey(p Pruned) string {
 
 // Pruned lists what was said to be removed, by timeline and position.
 func (a *Archive) Pruned(ctx context.Context) (list []Pruned, err error) {
-	err = a.store.List(ctx, systemDir(a.id.SystemID)+prunedDir+"/", func(info storage.Info) error {
+	err = a.store.List(ctx, prunedPrefix(a.id.SystemID), func(info storage.Info) error {
 		if o, err := ParseKey(info.Key); err == nil && o.Kind == KindPruned {
 			p, _ := prunedOfName(o.File)
 			list = append(list, p)
@@ -77,6 +77,8 @@ func (a *Archive) Pruned(ctx context.Context) (list []Pruned, err error) {
 	}
 	return list, nil
 }
+
+func prunedPrefix(system uint64) string { return systemDir(system) + prunedDir + "/" }
 
 // Implies tells whether what one says follows from the other.
 func (p Pruned) Implies(q Pruned) bool { return q.Timeline <= p.Timeline && q.Before <= p.Before }

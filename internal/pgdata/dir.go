@@ -23,6 +23,7 @@ const (
 	recoverySignal = "recovery.signal"
 	promoteSignal  = "promote"
 	pidFile        = "postmaster.pid"
+	backupLabel    = "backup_label"
 	walDir         = "pg_wal"
 )
 
@@ -124,6 +125,13 @@ func (d *Dir) Recovering() bool {
 	standby, _ := vfs.Exists(d.FS, d.File(standbySignal)) // what cannot be read asks nothing
 	recovery, _ := vfs.Exists(d.FS, d.File(recoverySignal))
 	return standby || recovery
+}
+
+// Beginning tells whether a recovery from a base backup has not read any WAL yet: the
+// server moves the file away once it has.
+func (d *Dir) Beginning() bool {
+	there, err := vfs.Exists(d.FS, d.File(backupLabel))
+	return there && err == nil
 }
 
 // Postmaster identifies a running server. The zero value is none.

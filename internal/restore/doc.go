@@ -24,6 +24,13 @@
 // proven. Nor is it where prune has removed WAL up to there or beyond: of a branch that
 // was left nothing later may be there any more.
 //
+// An archive far away is asked for several of these at a time, see [storage.Early]. Three
+// orders remain, each with the answer to the first before the second is asked for: chunks
+// are listed before it is looked for what they become, a partial or the sealed segment;
+// later chunks before later segments; and all of that before the identity is read again
+// and before what prune has removed. So whatever is there when the chunks
+// are listed, all of which begin in one moment, is found there or where it goes to.
+//
 // # Forks
 //
 // The history files in pg_wal say which way the server goes: PostgreSQL puts the

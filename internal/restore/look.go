@@ -9,6 +9,7 @@ import (
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/pgdata"
 	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
 )
 
 // transfer opens something in a place and gives it to use, with the patience of
@@ -110,8 +111,8 @@ func (c *call) begun(a *attempt, n segment.Name, t *troubles) bool {
 // held lists what all places hold from a segment on, in the order in which WAL
 // moves: what leaves the spool while it is listed is in the archive when that is. A
 // place that was unmounted meanwhile is an empty directory, which proves nothing: so
-// its identity must still be there.
-func (c *call) held(a *attempt, from segment.Name, t *troubles) everything {
+// its identity must still be there. next is what will be asked for then.
+func (c *call) held(a *attempt, from segment.Name, t *troubles, next ...storage.Request) everything {
 	var all everything
 	for _, p := range c.places {
 		src, err := c.source(a, p)
@@ -120,6 +121,7 @@ func (c *call) held(a *attempt, from segment.Name, t *troubles) everything {
 			h, err = within(a, func(ctx context.Context) (holdings, error) { return src.holdings(ctx, from) })
 		}
 		if err == nil {
+			c.expect(a).begin(next...)
 			err = c.confirm(a, p)
 		}
 		if err != nil {

@@ -9,9 +9,12 @@ import (
 
 // lookHistory is one look for a history file. On delivered it is in its place.
 func (c *call) lookHistory(a *attempt) finding {
-	p := c.prefetching()
-	p.tell(tellHistories)
-	p.sweep()
+	if c.ahead == nil {
+		c.ahead = c.prefetching()
+	}
+	c.ahead.tell(tellHistories)
+	c.ahead.sweep()
+	c.ahead.prepare()
 	data, f := c.searchHistory(a, c.req.history)
 	if f.verdict != delivered {
 		return f
@@ -37,6 +40,7 @@ func (c *call) lookHistory(a *attempt) finding {
 // stops at the first that is missing, so it would never see a later one.
 func (c *call) searchHistory(a *attempt, timeline segment.TimelineID) ([]byte, finding) {
 	var t troubles
+	c.expect(a).history(timeline)
 	// Twice, because it may move from one place to the next meanwhile.
 	for range 2 {
 		data, err := c.history(a, timeline, &t)

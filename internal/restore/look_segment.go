@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/walrecv/walrecv/segment"
+	"github.com/walrecv/walrecv/storage"
 )
 
 // lookSegment is one look for a segment. On delivered it is in its place.
@@ -15,6 +16,11 @@ func (c *call) lookSegment(a *attempt) finding {
 	c.ahead.tell(c.req.file)
 	if f, done := c.ahead.deliver(a); done {
 		return f
+	}
+	if c.ahead.missed() {
+		c.expect(a).noSegment(c.req)
+	} else {
+		c.expect(a).segment(c.req)
 	}
 	var t troubles
 	n, ok := c.name(a, &t)
@@ -60,9 +66,13 @@ func (c *call) searchSegment(a *attempt, n segment.Name, cut int64) finding {
 	if f, done := c.deliverSealed(a, n, cut, 0, &t); done {
 		return f
 	}
+	if !c.ahead.missed() {
+		c.expect(a).tail(c.req)
+	}
 	tail := tail{call: c, name: n, cut: cut}
 	defer tail.discard()
 	tail.chunks(a, &t)
+	c.expect(a).again(c.req)
 	partials := c.partials(a, n, &t)
 	if t.any() {
 		return t.worst
@@ -74,7 +84,11 @@ func (c *call) searchSegment(a *attempt, n segment.Name, cut int64) finding {
 	if f, done := c.deliverSealed(a, n, cut, 1-tail.slot, &t); done {
 		return f
 	}
-	held := c.held(a, n, &t)
+	var next []storage.Request
+	if tail.best == nil {
+		next = append(next, c.expect(a).Pruned())
+	}
+	held := c.held(a, n, &t, next...)
 	histories := c.descent(a, n.Timeline, held, &t)
 	if held.hasSegment(n) || tail.gone != "" {
 		// It came a moment ago, or its name is all that is left of it.

@@ -39,6 +39,10 @@ type Place struct {
 	// is not there, a directory that is not mounted for instance. nil: the
 	// store has no such errors.
 	Missing error
+
+	// Far says that waiting for a request is what it takes, so that it is worthwhile to
+	// make several at a time.
+	Far bool
 }
 
 func (p Place) given() bool { return p.Open != nil }

@@ -16,7 +16,7 @@ import (
 type openPlace struct {
 	Place
 	kind  string // "spool" or "archive"
-	store storage.Store
+	store *storage.Early
 	src   source // nil until its cluster is known
 }
 
@@ -29,12 +29,8 @@ func (c *call) source(a *attempt, p *openPlace) (source, error) {
 	if p.src != nil {
 		return p.src, nil
 	}
-	if p.store == nil {
-		store, err := within(a, p.Open)
-		if err != nil {
-			return nil, err
-		}
-		p.store = storage.WithDeadline(store)
+	if err := c.open(a, p); err != nil {
+		return nil, err
 	}
 	src, id, err := c.identify(a, p)
 	if err != nil {
@@ -45,6 +41,17 @@ func (c *call) source(a *attempt, p *openPlace) (source, error) {
 	}
 	p.src = src
 	return src, nil
+}
+
+func (c *call) open(a *attempt, p *openPlace) error {
+	if p.store != nil {
+		return nil
+	}
+	store, err := within(a, p.Open)
+	if err == nil {
+		p.store = storage.NewEarly(storage.WithDeadline(store))
+	}
+	return err
 }
 
 // confirm looks once more for the identity of a place.

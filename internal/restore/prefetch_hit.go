@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -96,6 +97,31 @@ func (p *ahead) begin(ctx context.Context, n segment.Name, st *stream) {
 	}
 }
 
+// prepare has a helper ready when the server asks for its first segment, which it does
+// after it has asked for histories: starting, and finding out whose archive it is, take
+// as long as a few segments from far away.
+func (p *ahead) prepare() {
+	if p == nil || p.helped || p.begun || !p.call.dir.Beginning() ||
+		!slices.ContainsFunc(p.call.places, func(place *openPlace) bool { return place.Far }) {
+		return
+	}
+	p.begun = true
+	if err := p.prepareFor(p.call.dir.Postmaster()); err != nil {
+		p.call.log.Debug("nothing is prefetched", "error", err)
+	}
+}
+
+func (p *ahead) prepareFor(server pgdata.Postmaster) (err error) {
+	defer recovered(&err)
+	if p.call.o.Prefetch.Start == nil || server.PID <= firstProcess || !p.system.Alive(server.PID) || p.dir.ByCalls(server) {
+		return nil
+	}
+	if err := p.dir.Make(); err != nil || p.dir.Busy() {
+		return err
+	}
+	return p.call.o.Prefetch.Start()
+}
+
 // The first process of a container reaps whatever loses its parent, and a server takes
 // that for one of its own.
 const firstProcess = 1
@@ -148,6 +174,9 @@ func (p *ahead) end(delivered bool) {
 		p.beside = nil
 	}
 }
+
+// missed tells whether there is a helper that has not found what was asked for.
+func (p *ahead) missed() bool { return p != nil && p.helped }
 
 // sweep removes what calls have staged and nobody has asked for: histories are asked for
 // where there are no more segments.

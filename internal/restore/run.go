@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/walrecv/walrecv/internal/pgdata"
@@ -60,6 +61,9 @@ func newCall(o Options) (*call, error) {
 		return nil, err
 	}
 	target := o.target()
+	if o.Keys != nil {
+		o.Keys = sync.OnceValues(o.Keys)
+	}
 	dir, err := pgdata.Find(o.FS, target, o.WorkDir)
 	if err != nil {
 		return nil, err
@@ -183,6 +187,7 @@ func (c *call) final(f finding, tries int, since time.Duration) bool {
 
 // look is one try.
 func (c *call) look(a *attempt) finding {
+	defer c.forget()
 	c.sweep()
 	if err := c.learnSystem(); err != nil {
 		return judge(err)

@@ -41,3 +41,8 @@ func TestFaultlessFaulty(t *testing.T) {
 		return storagetest.NewFaulty(storagetest.NewMem(), storagetest.FailAt(0, storagetest.Fault{}))
 	})
 }
+
+// TestMemEarly: a Store of which nothing was begun early is as any other.
+func TestMemEarly(t *testing.T) {
+	storagetest.Run(t, func(*testing.T) storage.Store { return storage.NewEarly(storage.WithDeadline(storagetest.NewMem())) })
+}
