@@ -62,6 +62,9 @@ function timelines(e, status, live) {
   for (const t of lines) {
     const from = t.parent_timeline && t.fork_lsn ? number(t.fork_lsn) : 0;
     for (const r of t.ranges.slice(-12)) add("held", t.timeline, Math.max(from, number(r.start_lsn)), number(r.end_lsn));
+    // What a timeline has behind its last complete segment when it is left is a partial.
+    const child = lines.find((c) => c.parent_timeline === t.timeline && c.fork_lsn), last = t.ranges[t.ranges.length - 1];
+    if (t.partials && child && last && number(child.fork_lsn) - number(last.end_lsn) < size) add("tail", t.timeline, number(last.end_lsn), Math.max(number(last.end_lsn), number(child.fork_lsn)));
     if (t.tail) add("tail", t.timeline, Math.max(from, number(t.tail.start_lsn)), number(t.tail.end_lsn));
   }
   for (const g of status.gaps.slice(-24)) add("gap", g.timeline, number(g.start_lsn), number(g.end_lsn), { words: g.accepted ? "gap, accepted" : g.arriving ? "arriving" : "gap" });
@@ -83,7 +86,7 @@ function timelines(e, status, live) {
   for (let i = 1; i < order.length; i++) sums.push(sums[i - 1] + 0.6 + Math.log2(1 + (order[i] - order[i - 1]) / size));
   const x = (n) => label + pad + (width - label - 2 * pad - 14) * (sums[order.indexOf(clip(n))] || 0) / (sums[sums.length - 1] || 1);
 
-  const row0 = label ? 22 : 32, y = (timeline) => row0 + row * lines.findIndex((t) => t.timeline === timeline), height = row0 + row * lines.length + 6;
+  const row0 = label ? 30 : 36, y = (timeline) => row0 + row * lines.findIndex((t) => t.timeline === timeline), height = row0 + row * lines.length + 6;
   const parts = [svg("defs", {}, hatch("gaphatch", "hatch"), svg("pattern", { id: "dots", width: 4, height: 4, patternUnits: "userSpaceOnUse" }, svg("circle", { class: "dot", cx: 2, cy: 2, r: 0.9 })))];
   // Where a timeline was left on the way to the newest one; one that does not lead there is
   // all left behind.

@@ -92,7 +92,7 @@ function figures() {
   if (live.slot) list.push(["Slot holds back", bytes(live.slot.retained_bytes), (live.slot.wal_status || "nothing") + (live.slot.safe_wal_bytes === undefined ? "" : ", lost after another " + bytes(Math.max(0, live.slot.safe_wal_bytes)))]);
   if (status && status.recoverable) {
     const last = status.recoverable[status.recoverable.length - 1];
-    list.push(["Recoverable", last ? (last.start_time ? span((now - new Date(last.start_time)) / 1000) + " back" : "yes") : "nothing yet", last ? "on timeline " + last.timeline : "it takes a base backup"]);
+    list.push(["Recoverable", last ? (last.start_time ? since(last.start_time) + " back" : "yes") : "nothing yet", last ? "on timeline " + last.timeline : "it takes a base backup"]);
     const good = status.backups.filter((b) => b.state === "good").pop();
     list.push(["Base backup", good ? ago(good.finished) : "none yet", good ? bytes(good.plain_size || 0) : "walrecv backup create"]);
     const d = status.last_drill;
@@ -131,11 +131,11 @@ function positions() {
       el("td", { class: "track", "aria-hidden": "true" }, svg("svg", { viewBox: "0 0 1000 14", preserveAspectRatio: "none" })))));
   }
   there.forEach(([stage], i) => {
-    const [, position, behind, since, track] = body.children[i].children, text = live[stage + "_lsn"];
+    const [, position, behind, time, track] = body.children[i].children, text = live[stage + "_lsn"];
     say(position, text || "not known yet");
     const less = live.lag_bytes[stage], seconds = live.lag_seconds[stage];
     say(behind, less === undefined ? "" : less ? bytes(less) : "level");
-    say(since, !seconds ? "" : live.streaming || less ? span(seconds) : "heard " + span(seconds) + " ago");
+    say(time, !seconds ? "" : live.streaming || less ? span(seconds) : "heard " + span(seconds) + " ago");
     const end = text ? 1000 * (number(text) - low) / (high - low) : 0;
     track.firstChild.replaceChildren(svg("rect", { class: "bed", width: 1000, height: 14 }), svg("rect", { class: stage === "server" ? "server" : "bar", width: end, y: 3, height: 8 }),
       ...ticks.map((x) => svg("line", { class: "tick", x1: x, x2: x, y1: 0, y2: 14 })));
@@ -226,7 +226,7 @@ function frame() {
   figures();
   positions();
   say($("age"), status && status.as_of ? status.archive + ", as of " + clock(status.as_of) + " (" + ago(status.as_of) + ")" : live.archive ? "The archive is being looked at." : "No archive.");
-  say($("about"), "walrecv " + live.version + ", for " + span((now - new Date(live.started)) / 1000) + (live.reconnects_total ? ", reconnected " + count(live.reconnects_total, "time") : ""));
+  say($("about"), "walrecv " + live.version + ", for " + since(live.started) + (live.reconnects_total ? ", reconnected " + count(live.reconnects_total, "time") : ""));
 }
 
 // later fetches what changes seldom, if it is time, and nobody waits for it.

@@ -46,11 +46,15 @@ function span(seconds) {
   return parts.filter((p) => !p.startsWith("0\u00a0")).join(" ");
 }
 
+// brief is a duration, in its largest unit.
+const brief = (seconds) => span(seconds).split(" ")[0];
+
 const clock = (t) => new Date(t).toISOString().slice(11, 19);
 const utc = (t) => new Date(t).toISOString().slice(0, 19).replace("T", " ") + " UTC";
 const count = (n, thing) => n + " " + thing + (n === 1 ? "" : "s");
 
 // now is the receiver's time, which need not be this computer's.
 let now = Date.now();
-const ago = (t) => span(Math.max(0, (now - new Date(t)) / 1000)) + " ago";
+const since = (t) => brief(Math.max(0, (now - new Date(t)) / 1000));
+const ago = (t) => since(t) + " ago";
 const when = (t) => utc(t) + " (" + ago(t) + ")";
