@@ -58,6 +58,7 @@ func TestDoorsAreFound(t *testing.T) {
 		`s.fsys.Link("a", "b")`:       1,
 		`vfs.Rename(fsys, f, "", "")`: 0,
 		`vfs.LinkKeep(fsys, f, "")`:   0,
+		`_ = n.(*ast.Link)`:           0,
 		`os.Create("a")`:              1,
 		`os.Open("a")`:                0,
 	} {
@@ -86,7 +87,8 @@ func doors(t *testing.T, rel, source string) (found []string) {
 		if x, ok := sel.X.(*ast.Ident); ok {
 			from = x.Name
 		}
-		publishes := from != "vfs" && (sel.Sel.Name == "Rename" || sel.Sel.Name == "Link")
+		// A link of a text (ast.Link) is none of a file.
+		publishes := from != "vfs" && from != "ast" && (sel.Sel.Name == "Rename" || sel.Sel.Name == "Link")
 		if publishes || inDurable && from == "os" && slices.Contains(writers, sel.Sel.Name) {
 			found = append(found, files.Position(sel.Pos()).String()+": "+from+"."+sel.Sel.Name+" goes past internal/vfs")
 		}
