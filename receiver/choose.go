@@ -21,7 +21,7 @@ func (r *Receiver) open(ctx context.Context) (*session, error) {
 		s := &session{r: r, conn: conn}
 		if err = s.prepare(ctx); err == nil {
 			if passed != nil {
-				r.log.Warn("passed over a server that is behind what is held", "error", passed)
+				r.log.Warn("passed over a server that is behind what is held; nothing is to be done if it catches up", "error", passed)
 			}
 			return s, nil
 		}

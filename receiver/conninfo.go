@@ -169,7 +169,7 @@ func (c *ConnConfig) checkHosts() error {
 // warn tells of settings that have no effect here.
 func (c *ConnConfig) warn() {
 	if c.settings["tcp_user_timeout"] != "" && !haveUserTimeout {
-		c.warnOnce("tcp_user_timeout has no effect on this operating system")
+		c.warnOnce("tcp_user_timeout has no effect on this operating system; leave it out")
 	}
 }
 

@@ -34,7 +34,7 @@ func (c *ConnConfig) passfilePassword(h host, database, user string) (password s
 		return "", false
 	}
 	if !info.Mode().IsRegular() {
-		c.warnOnce("password file is not used: it is not a plain file", "file", path)
+		c.warnOnce("password file is not used: it is not a plain file; give one, or PGPASSWORD", "file", path)
 		return "", false
 	}
 	closed := fs.FileMode(0o077)
@@ -42,7 +42,7 @@ func (c *ConnConfig) passfilePassword(h host, database, user string) (password s
 		closed = 0o037
 	}
 	if open := info.Mode().Perm() & closed; open != 0 {
-		c.warnOnce("password file is not used: group or others have access to it; its permissions should be 0600",
+		c.warnOnce("password file is not used: group or others have access to it; run: chmod 0600",
 			"file", path, "permissions", info.Mode().Perm().String())
 		return "", false
 	}

@@ -160,19 +160,20 @@ type Receiver struct {
 	progress progress
 	pace     *intervals
 
-	streamed    bool             // WAL or a keepalive has come, on any connection
-	lastStream  time.Time        // when a connection that streamed was lost
-	gap         *GapError        // to be measured by the next session, and accepted
-	warned      bool             // of the server's settings
-	gone        segment.Position // a start that the server has no file for; see explain
-	lastFailure string           // logged already
-	slotUser    string           // logged already: who has the slot
-	lag         lag              // of the standby that was found behind last
+	streamed   bool             // WAL or a keepalive has come, on any connection
+	lastStream time.Time        // when a connection that streamed was lost
+	gap        *GapError        // to be measured by the next session, and accepted
+	warned     bool             // of the server's settings
+	gone       segment.Position // a start that the server has no file for; see explain
+	told       map[string]bool  // failures that were logged since it streamed, without digits
+	toldStart  segment.Position // logged already: where it begins with nothing held
+	slotUser   string           // logged already: who has the slot
+	lag        lag              // of the standby that was found behind last
 }
 
 // New prepares a Receiver; Run does everything else.
 func New(o Options, k Keeper, log *slog.Logger) *Receiver {
-	r := &Receiver{o: o, keeper: k, log: log, pace: newIntervals(o)}
+	r := &Receiver{o: o, keeper: k, log: log, pace: newIntervals(o), told: map[string]bool{}}
 	r.verifier = newVerifier(k, log, r.progress.verifyFailed, o.AcceptBranch)
 	if o.Acknowledger != nil {
 		r.verifier.damaged = o.Acknowledger.Damaged
@@ -215,7 +216,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 		r.o.changed()
 		if time.Since(began) > settled {
 			delay.Reset()
-			r.lastFailure = ""
+			clear(r.told)
 		}
 		if r.logFailure(ctx, err) {
 			delay.Reset() // something has changed, and may change further
@@ -247,13 +248,13 @@ func (r *Receiver) retryable(err error) bool {
 // whether this is another one than before.
 func (r *Receiver) logFailure(ctx context.Context, err error) (changed bool) {
 	failure := strings.Map(withoutDigits, err.Error()) // ports and positions change
-	changed = failure != r.lastFailure
-	r.lastFailure = failure
+	changed = !r.told[failure]                         // reasons take turns where there are several hosts
+	r.told[failure] = true
 	level := slog.LevelDebug
 	if changed {
 		level = slog.LevelWarn
 	}
-	r.log.Log(ctx, level, "not streaming, trying again until it works", "error", err)
+	r.log.Log(ctx, level, "not streaming, trying again until it works: correct what the error says, if it does not pass", "error", err)
 	return changed
 }
 

@@ -191,7 +191,10 @@ func (s *session) startPosition() segment.Position {
 		lsn = s.slot.RestartLSN
 	}
 	start := segment.Position{Timeline: s.newest(size.Floor(lsn)), LSN: size.Floor(lsn)}
-	s.r.log.Info("nothing is held yet", "starting_at", start.String())
+	if start != s.r.toldStart {
+		s.r.toldStart = start
+		s.r.log.Info("nothing is held yet", "starting_at", start.String())
+	}
 	return start
 }
 

@@ -29,7 +29,7 @@ func (s *session) checkSlot(ctx context.Context) error {
 		return slotLost(name)
 	}
 	if s.slot.RestartLSN == 0 && !s.held.Empty() {
-		s.r.log.Warn("the replication slot holds no WAL back: it was invalidated, or created without reserving WAL", "slot", name)
+		s.r.log.Warn("the replication slot holds no WAL back: it was created without reserving WAL, or invalidated; if it stays so, drop it and create it anew with walrecv slot create", "slot", name)
 	}
 	return nil
 }
@@ -63,7 +63,7 @@ func (s *session) createSlot(ctx context.Context) error {
 // used again, and creates it anew.
 func (s *session) replaceSlot(ctx context.Context) error {
 	s.slotWasLost = true
-	s.r.log.Error("the server has invalidated the replication slot; it is dropped and created anew", "slot", s.r.o.Slot)
+	s.r.log.Error("the server has invalidated the replication slot; it is dropped and created anew; a larger max_slot_wal_keep_size keeps it next time", "slot", s.r.o.Slot)
 	if err := DropSlot(ctx, s.conn, s.r.o.Slot); err != nil {
 		return err
 	}

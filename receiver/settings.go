@@ -15,7 +15,7 @@ func (s *session) warnSettings(ctx context.Context) {
 	name := s.r.o.Conn.AppName()
 	standbys, err := Show(ctx, s.conn, "synchronous_standby_names")
 	if err == nil && !s.r.o.Synchronous && NamesStandby(standbys, name) {
-		s.r.log.Warn("commits on the server wait for this receiver, and --synchronous is off: each waits for up to --flush-interval",
+		s.r.log.Warn("commits on the server wait for this receiver, and --synchronous is off: each waits for up to --flush-interval; give --synchronous",
 			"synchronous_standby_names", standbys, "application_name", name)
 	}
 	if s.r.o.Slot == "" {
@@ -23,7 +23,7 @@ func (s *session) warnSettings(ctx context.Context) {
 	}
 	keep, err := Show(ctx, s.conn, "max_slot_wal_keep_size")
 	if err == nil && keep == "-1" {
-		s.r.log.Warn("max_slot_wal_keep_size is unlimited: while this receiver is away, its slot can fill the server's disk", "slot", s.r.o.Slot)
+		s.r.log.Warn("max_slot_wal_keep_size is unlimited: while this receiver is away, its slot can fill the server's disk; set it to what that disk can spare", "slot", s.r.o.Slot)
 	}
 }
 

@@ -77,7 +77,7 @@ func (v *verifier) begins(b verifyBegin) {
 			Identity: b.cluster.Identity, Major: b.cluster.Major, History: b.history,
 		}, s.sums)
 		if err != nil {
-			v.log.Error("the WAL cannot be checked", "error", err)
+			v.log.Error("the WAL cannot be checked; it is received all the same: please report this", "error", err)
 			v.blinded()
 			s.skip = true
 			return
@@ -104,11 +104,11 @@ func (v *verifier) prime(b verifyBegin) {
 		err = v.readFile(name, file)
 	}
 	if err != nil {
-		v.log.Warn("the newest complete segment cannot be read; whether the stream continues it is not checked", "error", err)
+		v.log.Warn("the newest complete segment cannot be read; whether the stream continues it is not checked; look at the disk, and run walrecv verify", "error", err)
 		return
 	}
 	for _, f := range s.faults {
-		v.log.Error("a segment that is held is damaged", "segment", name.Format(b.cluster.Size), "lsn", f.LSN.String(), "reason", f.Reason)
+		v.log.Error("a segment that is held is damaged; look at the disk of this host, and run walrecv verify on the archive", "segment", name.Format(b.cluster.Size), "lsn", f.LSN.String(), "reason", f.Reason)
 		v.failed()
 	}
 	if len(s.faults) == 0 {
@@ -177,7 +177,7 @@ func (v *verifier) judge() {
 		v.fault(f)
 	}
 	if !s.skip && s.suspect.Reason != "" && s.reader.End() > s.suspect.LSN {
-		v.log.Warn("WAL that came damaged came again, and is sound", "lsn", s.suspect.LSN.String(), "was", s.suspect.Reason)
+		v.log.Warn("WAL that came damaged came again, and is sound; look at the network and at the memory of both hosts if it happens again", "lsn", s.suspect.LSN.String(), "was", s.suspect.Reason)
 		s.suspect = segment.Fault{}
 	}
 }
@@ -217,7 +217,7 @@ func (v *verifier) confirmed(f segment.Fault) {
 	name := segment.Name{Timeline: s.begin.at.Timeline, Number: size.Number(f.LSN)}
 	mark := segment.Mark{Name: name, LSN: f.LSN, End: f.End, Reason: f.Reason, Found: time.Now().UTC()}
 	if err := v.keeper.PutMark(mark); err != nil {
-		v.log.Error("the damage could not be recorded", "error", err)
+		v.log.Error("the damage could not be recorded; note it down", "error", err)
 	}
 	s.border.confirmed(f)
 }

@@ -54,7 +54,7 @@ func (s *Spool) gaps(l Listing) ([]Gap, error) {
 		g, err := ParseGap(content, s.cluster.Size)
 		if err != nil {
 			// Without it WAL counts as missing, which ends the receiver at worst.
-			s.log.Error("a recorded gap cannot be read and does not count", "file", base, "error", err)
+			s.log.Error("a recorded gap cannot be read and does not count; move it away, and look at the disk", "file", base, "error", err)
 			continue
 		}
 		gaps = append(gaps, g)

@@ -66,7 +66,7 @@ func (o *encryptOptions) encryption() (*crypt.Encryption, error) {
 // warn tells at the start what the options do not protect.
 func (o *encryptOptions) warn(log *slog.Logger) {
 	if o.to != "" && o.digestKey == "" {
-		log.Warn("--encrypt-to without --digest-key: the archive shows the SHA-256 of what is encrypted, from which the content of small pieces of WAL can be guessed")
+		log.Warn("--encrypt-to without --digest-key: the archive shows the SHA-256 of what is encrypted, from which the content of small pieces of WAL can be guessed; give --digest-key if others can read the archive")
 	}
 }
 

@@ -103,6 +103,8 @@ type archiveKeeper struct {
 	mount  bool // the store is a directory, from which its disk may vanish
 	unsafe bool // a store without conditional writes will do
 
+	silent, unlisted bool // that was logged; the receiver's goroutine only
+
 	turn    chan struct{}                   // holds a token while somebody looks for the archive
 	archive atomic.Pointer[archive.Archive] // nil until it was reached
 	listed  atomic.Pointer[archive.Listing] // nil until it was listed
@@ -124,14 +126,23 @@ func (k *archiveKeeper) Identify(ctx context.Context, c segment.Cluster) error {
 	_, err := k.attach(ctx)
 	var later *unreachable
 	if !errors.As(err, &later) {
+		k.silent = false
 		return err
 	}
 	used, usedErr := k.UsedArchive()
 	if usedErr != nil || !used {
 		return errors.Join(usedErr, err)
 	}
-	k.log.Warn("the archive does not answer; streaming goes on into the spool", "error", err)
+	k.tell(&k.silent, "the archive does not answer; streaming goes on into the spool, until --spool-max: see that the store comes back", err)
 	return nil
+}
+
+// tell warns of a failure, unless that was done since it last worked.
+func (k *archiveKeeper) tell(told *bool, message string, err error) {
+	if !*told {
+		k.log.Warn(message, "error", err)
+	}
+	*told = true
 }
 
 // attach finds the archive, and that it is the right one. The spool must have
@@ -242,9 +253,10 @@ func (k *archiveKeeper) Held(ctx context.Context) (segment.Held, error) {
 		if held.Empty() {
 			return held, &unreachable{err}
 		}
-		k.log.Warn("the archive cannot be listed; going on from what the spool holds", "error", err)
+		k.tell(&k.unlisted, "the archive cannot be listed; going on from what the spool holds; see that the store can be listed", err)
 		return held, nil
 	}
+	k.unlisted = false
 	for name := range l.Segments() {
 		held.AddArchived(name, k.Size())
 	}
@@ -366,7 +378,7 @@ func (k *archiveKeeper) list(ctx context.Context) (*archive.Listing, []segment.G
 	var damaged *archive.DamagedError
 	if errors.As(err, &damaged) {
 		// Without it WAL counts as missing, which ends the receiver at worst.
-		k.log.Error("a gap that the archive records cannot be read and does not count", "error", err)
+		k.log.Error("a gap that the archive records cannot be read and does not count; compare it with its copy in the directory, and put it there again", "error", err)
 		err = nil
 	}
 	return l, gaps, err

@@ -157,7 +157,7 @@ func (w *watch) serve(r *receiver.Receiver, spool *segment.Spool, bg background)
 	var running sync.WaitGroup
 	running.Go(func() {
 		if err := w.server.Serve(ctx, w.listener, w.log); err != nil {
-			w.log.Error("status page, metrics, health and readiness are not served any more", "error", err)
+			w.log.Error("status page, metrics, health and readiness are not served any more; receiving goes on: restart the receiver to have them again", "error", err)
 		}
 	})
 	if w.slotStats {

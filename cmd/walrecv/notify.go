@@ -49,7 +49,7 @@ func newNotifier(c receiveConfig, log *slog.Logger) *notifier {
 	n.setFlushInterval(time.Duration(c.flushInterval))
 	var err error
 	if n.watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
-		log.Warn("there will be no signs of life for the service manager's watchdog", "error", err)
+		log.Warn("there will be no signs of life for the service manager's watchdog: correct WatchdogSec= of the unit, or leave it out", "error", err)
 	}
 	return n
 }
@@ -161,6 +161,6 @@ func statusLine(p receiver.Progress) string {
 // tell sends a message. If it cannot, systemd will say what it missed.
 func (n *notifier) tell(message string) {
 	if _, err := daemon.SdNotify(false, message); err != nil && !n.failed.Swap(true) {
-		n.log.Warn("the service manager cannot be told how it is here", "error", err)
+		n.log.Warn("the service manager cannot be told how it is here: see that NOTIFY_SOCKET can be reached, or leave Type=notify out of the unit", "error", err)
 	}
 }

@@ -58,7 +58,7 @@ func (o *outage) failed(what string, err error, first bool) <-chan struct{} {
 		return o.over
 	}
 	o.on, o.since = true, time.Now()
-	o.log.Warn("cannot archive; trying again until it works", "file", what, "error", err)
+	o.log.Warn("cannot archive; trying again until it works; WAL waits in the spool: correct what the error says", "file", what, "error", err)
 	return o.over
 }
 

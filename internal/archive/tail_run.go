@@ -203,7 +203,7 @@ func (r *tailRun) settle(job *tailJob) error {
 		r.obsolete.ended(job.step.chunk)
 		job.stream.gone(job.step.chunk)
 	case job.step.complete == nil && (errors.As(job.err, &damaged) || errors.As(job.err, &conflict) && conflict.OtherKey):
-		r.log.Error("something in the archive's tail is damaged, or cannot be compared, and does not count", "error", job.err)
+		r.log.Error("something in the archive's tail is damaged, or cannot be compared, and does not count; run walrecv verify", "error", job.err)
 		r.obsolete.ended(job.step.chunk)
 		job.stream.unsound(job.step.chunk)
 	case errors.As(job.err, &conflict) && (job.doubted || r.doubts.of(job.step.chunk) != asCame):

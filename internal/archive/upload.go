@@ -64,7 +64,7 @@ func (u *Uploader) uploadFinding(ctx context.Context, i item) error {
 		return &LocalError{err}
 	}
 	if err := u.archive.checkFinding(kind, i.bases[0], content); err != nil {
-		u.log.Error("a file of the spool makes no sense and is not archived", "file", i.bases[0], "error", err)
+		u.log.Error("a file of the spool makes no sense and is not archived; move it away, and look at the disk", "file", i.bases[0], "error", err)
 		return nil
 	}
 	return u.retry(ctx, i, patiently(int64(len(content)), func(ctx context.Context) error {
@@ -162,7 +162,7 @@ func (u *Uploader) uploadPartial(ctx context.Context, i item, turn <-chan struct
 	err = u.uploadPrepared(ctx, i, open, KindPartial, turn).err
 	var corrupt *segment.CorruptError
 	if errors.As(err, &corrupt) {
-		u.log.Error("a partial of an ended timeline is not archived", "file", i.bases[0], "error", err)
+		u.log.Error("a partial of an ended timeline is not archived; move it away if nothing of it is needed", "file", i.bases[0], "error", err)
 		return nil
 	}
 	return err

@@ -115,7 +115,7 @@ func (u *Uploader) remove(i item) {
 		}
 		if !u.told[base] {
 			u.told[base] = true
-			u.log.Error("cannot remove an archived segment from the spool", "file", base, "error", err)
+			u.log.Error("cannot remove an archived segment from the spool: correct what the error says, or remove it", "file", base, "error", err)
 		}
 	}
 }

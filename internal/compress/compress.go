@@ -53,7 +53,7 @@ func (c *Compressor) Run(ctx context.Context) {
 			c.failed = ""
 		case err.Error() != c.failed && ctx.Err() == nil:
 			c.failed = err.Error()
-			c.log.Warn("cannot compress a segment, it stays as it is for now", "error", err)
+			c.log.Warn("cannot compress a segment, it stays as it is for now, and is tried again with the next: correct what the error says", "error", err)
 		}
 		select {
 		case <-c.wake:

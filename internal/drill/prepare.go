@@ -152,7 +152,7 @@ func (d *drill) loss(ctx context.Context) {
 		l.ServerLSN, l.Bytes = at, &lost
 	}
 	if l.Problem != "" {
-		d.log.Warn("cannot say how much would be lost: the server did not tell how far it is", "reason", l.Problem)
+		d.log.Warn("cannot say how much would be lost: the server did not tell how far it is; correct what the reason says, or leave the connection options out", "reason", l.Problem)
 	}
 }
 

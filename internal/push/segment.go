@@ -44,7 +44,7 @@ func (c *call) putSegment(ctx context.Context) error {
 		return err
 	}
 	if p.Fault() != "" {
-		c.log.Warn("archived, but there is damage in it, as in the server's own file", "file", c.file.base, "damage", p.Fault())
+		c.log.Warn("archived, but there is damage in it, as in the server's own file; look at the server's disk and memory, and take a base backup", "file", c.file.base, "damage", p.Fault())
 	}
 	return nil
 }
@@ -217,7 +217,7 @@ func (c *call) putPartial(ctx context.Context) error {
 	p, err := c.archive.PreparePartial(ctx, c.scratch, name, c.partialContent)
 	var corrupt *segment.CorruptError
 	if errors.As(err, &corrupt) {
-		c.log.Error("not archived: it holds no WAL that belongs there", "file", c.file.base, "error", err)
+		c.log.Error("not archived: it holds no WAL that belongs there; the server need not keep it", "file", c.file.base, "error", err)
 		return nil
 	}
 	if err != nil {

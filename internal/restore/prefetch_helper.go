@@ -171,7 +171,7 @@ func (h *helper) serves() bool {
 func (h *helper) run(ctx context.Context, parent <-chan int) error {
 	bell, err := h.system.Listen(h.dir.Bell())
 	if err != nil {
-		h.log.Warn("nothing is prefetched", "error", flatten(err))
+		h.log.Warn("nothing is prefetched, each segment is fetched when it is asked for: correct what the error says", "error", flatten(err))
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -183,7 +183,7 @@ func (h *helper) run(ctx context.Context, parent <-chan int) error {
 		return errLost // whatever is there is another helper's
 	}
 	if !errors.Is(err, errIdle) && !errors.Is(err, errServer) && !errors.Is(err, context.Canceled) {
-		h.log.Warn("prefetching has ended", "error", flatten(err))
+		h.log.Warn("prefetching has ended, until a segment is asked for again", "error", flatten(err))
 	}
 	h.dir.End()
 	if errors.Is(err, errAdopted) {
@@ -349,7 +349,7 @@ func (h *helper) opened(ctx context.Context, p *helperPlace, size segment.Size, 
 	}
 	if err != nil {
 		if p.backoff == (backoff{}) {
-			h.log.Warn("nothing is prefetched from a place", "place", p.String(), "error", flatten(err))
+			h.log.Warn("nothing is prefetched from a place, and it is tried again", "place", p.String(), "error", flatten(err))
 		}
 		p.wait = time.Now().Add(p.backoff.next())
 		return
@@ -378,7 +378,7 @@ func (h *helper) opened(ctx context.Context, p *helperPlace, size segment.Size, 
 // for, and not at once then.
 func (h *helper) trouble(err error) {
 	if h.backoff == (backoff{}) {
-		h.log.Warn("prefetching has stopped", "error", flatten(err))
+		h.log.Warn("prefetching has stopped, until a segment is asked for again", "error", flatten(err))
 	}
 	h.failed, h.wait = true, time.Now().Add(h.backoff.next())
 }

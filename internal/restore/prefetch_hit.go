@@ -237,7 +237,7 @@ func (p *ahead) hand(a *attempt, staged vfs.File) (f finding, done bool) {
 	cut := int64(min(limit, n.End(size)) - n.Start(size))
 	if err := p.pass(staged, cut); err != nil {
 		if !errors.Is(err, fs.ErrNotExist) { // the helper has ended, and taken it along
-			c.log.Warn("a prefetched segment cannot be used", "error", err)
+			c.log.Warn("a prefetched segment cannot be used; it is fetched now", "error", err)
 		}
 		return finding{}, false
 	}

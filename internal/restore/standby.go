@@ -102,7 +102,7 @@ func (c *call) settled(f finding, w weights) {
 	}
 	if err := c.note.save(&c.dir, w.running); err != nil {
 		// A note too many is only a reason to look once more.
-		c.log.Warn("could not update the note of an outage", "error", err)
+		c.log.Warn("could not update the note of an outage: correct what the error says, or a promotion may have to wait for the archive", "error", err)
 	}
 }
 
