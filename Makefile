@@ -61,7 +61,7 @@ vet:
 lint: ## golangci-lint and shellcheck
 	@$(NEED) golangci-lint shellcheck
 	build/bin/golangci-lint run
-	shellcheck packaging/build packaging/postinst packaging/prerm packaging/postrm packaging/testdata/boot.sh packaging/testdata/scenario.sh tools/need tools/fuzz tools/matrix internal/pgtest/watchdog.sh .ci/run
+	shellcheck packaging/build packaging/postinst packaging/prerm packaging/postrm packaging/rootfs tools/sbom/write packaging/testdata/boot.sh packaging/testdata/scenario.sh tools/need tools/fuzz tools/matrix internal/pgtest/watchdog.sh .ci/run
 
 fmt: ## format the code as make lint wants it
 	@$(NEED) golangci-lint
@@ -96,6 +96,11 @@ packages-test: ## build and test what is released: packages, units, images, mani
 	@$(NEED) nfpm packages pg15
 	$(GO) vet -tags man ./cmd/walrecv
 	$(GO) test -tags packages -timeout $(TIMEOUT) ./packaging
+
+snapshot: ## check the configuration of releases, and make one that is not published: dist
+	@$(NEED) nfpm goreleaser
+	build/bin/goreleaser check
+	build/bin/goreleaser release --snapshot --clean
 
 fuzz: ## run every fuzz target for FUZZTIME (60s)
 	tools/fuzz $(FUZZTIME)

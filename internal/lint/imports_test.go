@@ -9,7 +9,7 @@ import (
 // support are the packages that only tests and the demonstration use. They may
 // do what programs do, and no other code may import them.
 var support = []string{
-	"bench", "bench/meter", "integration", "internal/demo", "internal/docs", "internal/fakepg", "internal/lint", "internal/pgtest", "internal/s3test", "packaging", "storage/storagetest",
+	"bench", "bench/meter", "integration", "internal/demo", "internal/docs", "internal/fakepg", "internal/lint", "internal/pgtest", "internal/s3test", "packaging", "storage/storagetest", "tools/sbom",
 }
 
 // may says what the code of a package, its tests aside, imports besides the
@@ -118,6 +118,7 @@ var house = map[string]may{
 	"internal/pgtest":     {theirs: []string{"github.com/jackc/pgx/v5/pgconn"}},
 	"internal/s3test":     {theirs: []string{"github.com/aws/aws-sdk-go-v2"}},
 	"packaging":           {},
+	"tools/sbom":          {},
 	"storage/storagetest": {ours: []string{"storage"}},
 }
 
