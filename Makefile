@@ -61,7 +61,7 @@ vet:
 lint: ## golangci-lint and shellcheck
 	@$(NEED) golangci-lint shellcheck
 	build/bin/golangci-lint run
-	shellcheck packaging/build packaging/postinst packaging/prerm packaging/postrm packaging/rootfs tools/sbom/write packaging/testdata/boot.sh packaging/testdata/scenario.sh tools/need tools/fuzz tools/matrix internal/pgtest/watchdog.sh .ci/run
+	shellcheck packaging/make-packages packaging/postinst packaging/prerm packaging/postrm packaging/rootfs tools/sbom/write packaging/testdata/boot.sh packaging/testdata/scenario.sh tools/need tools/fuzz tools/matrix internal/pgtest/watchdog.sh .ci/run
 
 fmt: ## format the code as make lint wants it
 	@$(NEED) golangci-lint
@@ -89,8 +89,8 @@ man: ## write the manual and the completions of shells: build/man, build/complet
 
 packages: ## build Debian and RPM packages: build/packages
 	@$(NEED) nfpm
-	packaging/build build/packages amd64
-	packaging/build build/packages arm64
+	packaging/make-packages build/packages amd64
+	packaging/make-packages build/packages arm64
 
 packages-test: ## build and test what is released: packages, units, images, manifests
 	@$(NEED) nfpm packages pg15

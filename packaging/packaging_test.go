@@ -37,7 +37,7 @@ func run(m *testing.M) int {
 
 // build builds the packages from a source tree whose packaging directory is given.
 func build(packaging, dir string) (output string, err error) {
-	cmd := exec.Command(packaging+"/build", dir)
+	cmd := exec.Command(packaging+"/make-packages", dir)
 	cmd.Env = append(os.Environ(), origin...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
