@@ -248,7 +248,7 @@ func (w *world) try(script string) (code int, output string) {
 	w.t.Helper()
 	p := pgtest.Command(w.t, "/bin/bash", "-c", "exec 2>&1; set -euo pipefail\n"+w.here(script))
 	p.Env, p.Dir = w.env, w.root+"/home/postgres"
-	code = p.Start().Wait(patience)
+	code = p.Start().Wait(5 * patience)
 	output = w.there(p.Stdout())
 	w.t.Logf("$ %s\n%s", strings.TrimSpace(script), output)
 	return code, output

@@ -82,7 +82,28 @@ func checkBlock(b docs.Block) error {
 	if !slices.Contains(placesOfBlocks, b.Place) {
 		return fmt.Errorf("nobody knows the place %q; see placesOfBlocks", b.Place)
 	}
+	if b.Place == "source" {
+		return checkTargets(b)
+	}
 	return check(b)
+}
+
+// checkTargets checks that the Makefile has what is to be made.
+func checkTargets(b docs.Block) error {
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(b.Text) {
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		for i, word := range words {
+			if words[0] == "make" && i > 0 && !strings.Contains(word, "=") && !strings.Contains(string(makefile), "\n"+word+":") {
+				return fmt.Errorf("make knows no %s", word)
+			}
+		}
+	}
+	return nil
 }
 
 func nothingToCheck(docs.Block) error { return nil }
@@ -354,6 +375,8 @@ func TestDocumentationChecksFind(t *testing.T) {
 	}{
 		{block("", "", "x"), "must say what it is"},
 		{block("sh", "moon", "x"), `the place "moon"`},
+		{block("sh", "source", "make build bogus"), "make knows no bogus"},
+		{block("sh", "source", "make build ROUNDS=3  # all"), ""},
 		{block("sh", "", "walrecv receive -D x \\\n  --bogus"), "unknown flag: --bogus"},
 		{block("sh", "systemd", "/usr/bin/walrecv reciv"), "no such command"},
 		{block("sh", "", "sudo -u postgres walrecv receive --upload-workers 0"), "invalid number"},
