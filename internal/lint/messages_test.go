@@ -25,6 +25,9 @@ var refusals = []string{
 // refusalTypes are errors with an exit code of their own that word themselves.
 var refusalTypes = []string{"GapError", "ConflictError", "FormatError", "WrongClusterError", "lostError"}
 
+// tellers are the functions that log at WARN and ERROR, or hand it on to those.
+var tellers = []string{"Warn", "Error", "tell", "log"}
+
 // messages are what a file tells an operator at WARN and ERROR, and with what it
 // refuses: with exit codes 3, 4, 5, 200, 201 and 202. What differs from case to case
 // is "...". An error with 1 or 2 is one of hundreds, and says itself what to do.
@@ -48,8 +51,10 @@ func messages(s *source) (found []string) {
 			ast.Inspect(d.Body, func(n ast.Node) bool {
 				switch n := n.(type) {
 				case *ast.CallExpr:
-					if len(n.Args) > 0 && (callee(n) == "Warn" || callee(n) == "Error") {
-						note(n.Args[0])
+					if slices.Contains(tellers, callee(n)) && !s.answers(n) {
+						if i := slices.IndexFunc(n.Args, func(e ast.Expr) bool { return literal(e) != "" }); i >= 0 {
+							note(n.Args[i])
+						}
 					}
 					if (callee(n) == "Errorf" || callee(n) == "problemf") && slices.ContainsFunc(n.Args, refuses) {
 						note(n.Args[slices.IndexFunc(n.Args, func(e ast.Expr) bool { return literal(e) != "" })])
@@ -81,6 +86,16 @@ func messages(s *source) (found []string) {
 		}
 	}
 	return found
+}
+
+// answers tells whether a call is http.Error, which speaks to a client.
+func (s *source) answers(call *ast.CallExpr) bool {
+	sel, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return false
+	}
+	x, ok := sel.X.(*ast.Ident)
+	return ok && s.imports[x.Name] == "net/http"
 }
 
 func refuses(e ast.Expr) bool {
@@ -180,6 +195,8 @@ func TestMessagesAreFound(t *testing.T) {
 	for code, want := range map[string]string{
 		`func f() { x.log.Warn("the disk "+"is full", "a", 1) }`:                           "the disk is full",
 		`func f() { x.log.Warn("the disk; "+advice) }`:                                     "the disk; ...",
+		`func f() { k.tell(&k.told, "the disk is full", err) }`:                            "the disk is full",
+		"import \"net/http\"\nfunc f() { http.Error(w, \"not for you\", 403) }":            "",
 		`func f() { x.log.Info("the disk is empty") }`:                                     "",
 		`func f() error { return fmt.Errorf("%s is gone: %w", a, segment.ErrBranch) }`:     "... is gone: ...",
 		`func f() error { return fmt.Errorf("%s is gone: %w", a, err) }`:                   "",
