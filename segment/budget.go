@@ -70,6 +70,13 @@ func (b *budget) room() <-chan struct{} {
 	return b.freed
 }
 
+// spare tells whether another segment has room.
+func (b *budget) spare() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.max == 0 || b.fits()
+}
+
 func (b *budget) used() int64 { return b.writing + b.sealed }
 
 func (b *budget) fits() bool { return b.used()+b.segment <= b.max }

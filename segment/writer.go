@@ -51,6 +51,8 @@ type Writer struct {
 	full     []*target
 	err      error // set once, by the first failed sync
 
+	ahead bool // the next segment's file is prepared
+
 	compare []byte // owned by Append
 }
 
@@ -66,6 +68,7 @@ type target struct {
 	begun    int64 // offset below which writing to the disk was begun; owned by Append
 	zeroed   int64 // offset below which the disk has WAL or zeros; owned by Append
 	named    bool  // its directory entry is durable
+	followed bool  // the file behind it was prepared, or could not be; owned by Sync
 	oldUntil int64 // offset below which an earlier run left bytes to compare
 }
 
@@ -198,7 +201,7 @@ func (w *Writer) open(n Name) (*target, error) {
 	t := &target{name: n}
 	file, err := w.spool.fsys.OpenWrite(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		file, err = w.spool.fsys.Create(path, w.spool.cluster.FileMode)
+		file, err = w.create(path)
 	} else if err == nil {
 		file, t.oldUntil, err = w.adopt(n, file)
 	}
@@ -341,6 +344,7 @@ func (w *Writer) Sync() (LSN, error) {
 	if err != nil {
 		return 0, w.poison(err)
 	}
+	w.prepare(current)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.full = w.full[len(full):]
@@ -483,6 +487,9 @@ func (w *Writer) Position() Position {
 func (w *Writer) Close() error {
 	w.syncMu.Lock()
 	defer w.syncMu.Unlock()
+	if w.takeAhead() {
+		w.dropAhead()
+	}
 	err := w.closeCurrent()
 	for _, t := range w.full {
 		err = errors.Join(err, w.close(t))
