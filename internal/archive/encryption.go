@@ -23,8 +23,8 @@ type Keys struct {
 // encryptedFirst tells in which form objects are looked for first while none was found.
 func (k Keys) encryptedFirst() bool { return k.Encryption != nil || len(k.Identities) > 0 }
 
-// blind tells whether the archive cannot read what it writes.
-func (a *Archive) blind() bool { return a.keys.Encryption != nil && len(a.keys.Identities) == 0 }
+// Blind tells whether the archive cannot read what it writes.
+func (a *Archive) Blind() bool { return a.keys.Encryption != nil && len(a.keys.Identities) == 0 }
 
 // either looks for an object that can be encrypted or not, first for the form in
 // which the last one was found. Only one that is there in neither is absent.

@@ -149,7 +149,7 @@ func (x *indexer) work(ctx context.Context) error {
 	x.mu.Lock()
 	begun := x.begun
 	x.mu.Unlock()
-	if begun && !x.surveyed && !x.archive.blind() {
+	if begun && !x.surveyed && !x.archive.Blind() {
 		if err := tryOnce(ctx, maxListing, x.survey); err != nil {
 			return err
 		}
@@ -235,7 +235,7 @@ func (x *indexer) write(ctx context.Context, b block, known entries) error {
 	var infos []SegmentInfo
 	for _, name := range names {
 		info, ok := known[name]
-		if !ok && x.archive.blind() {
+		if !ok && x.archive.Blind() {
 			continue
 		}
 		if !ok {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/internal/pgtest"
 	"github.com/walrecv/walrecv/internal/vfs"
 	"github.com/walrecv/walrecv/storage/local"
@@ -20,7 +21,7 @@ func BenchmarkStatus100k(b *testing.B) {
 	fill(b, root, segments)
 	b.Run("gather", func(b *testing.B) {
 		for b.Loop() {
-			r := gather(b, local.New(vfs.OS(), root, local.Private))
+			r := gather(b, local.New(vfs.OS(), root, local.Private), archive.Keys{})
 			if err := r.Text(io.Discard); err != nil {
 				b.Fatal(err)
 			}

@@ -23,7 +23,8 @@ import (
 func Gather(ctx context.Context, a *archive.Archive, where string, now time.Time, pause func(context.Context) error) (*Report, error) {
 	id := a.Identity()
 	g := &gatherer{
-		size: id.SegmentSize,
+		size:  id.SegmentSize,
+		blind: a.Blind(),
 		report: &Report{
 			Archive:       where,
 			SystemID:      strconv.FormatUint(id.SystemID, 10),
@@ -83,6 +84,7 @@ func Gather(ctx context.Context, a *archive.Archive, where string, now time.Time
 type gatherer struct {
 	report *Report
 	size   segment.Size
+	blind  bool // it is one of those who write, who cannot read what they encrypt
 	chain  *archive.Chain
 
 	listing *archive.Listing

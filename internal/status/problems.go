@@ -84,7 +84,7 @@ func (g *gatherer) segmentProblems() {
 		g.problem(fmt.Sprintf("%s with WAL that is not sound, first %s", count(all.Faulty, "segment"), g.firstFaulty),
 			"A recovery ends there. walrecv verify --deep tells more; take a new base backup.")
 	}
-	if all.Encrypted > 0 {
+	if all.Encrypted > 0 && !g.blind {
 		g.problem(fmt.Sprintf("%s: encrypted, and no identity that was given fits", count(all.Encrypted, "segment")),
 			"What stands in them is missing from this report: times, restore points, whether they are sound. Give the identity with --decrypt-with.")
 	}

@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"github.com/walrecv/walrecv/internal/archive"
+	"github.com/walrecv/walrecv/internal/crypt"
 	"github.com/walrecv/walrecv/internal/status"
 	"github.com/walrecv/walrecv/segment"
 	"github.com/walrecv/walrecv/storage"
@@ -317,12 +320,12 @@ func TestStoreIsDown(t *testing.T) {
 		}
 	}
 	// A history file is on a bad sector.
-	r := gather(t, failing{Store: w.store, open: worldKey("wal/00000003.history")})
+	r := gather(t, failing{Store: w.store, open: worldKey("wal/00000003.history")}, archive.Keys{})
 	if r.Timelines[2].History != "unusable" || r.Window.Start != 0x900000 || !strings.Contains(text(t, r), "timeline 3: "+errDown.Error()) {
 		t.Errorf("%+v, %+v, %v", r.Timelines[2], r.Window, r.Problems)
 	}
 	// One sector is bad.
-	r = gather(t, failing{Store: w.store, open: worldKey(segmentKey(2, 7))})
+	r = gather(t, failing{Store: w.store, open: worldKey(segmentKey(2, 7))}, archive.Keys{})
 	if r.Segments.Unreadable != 1 || r.Window.Start != 0x800000 || !strings.Contains(text(t, r), errDown.Error()) {
 		t.Errorf("%+v, %+v", r.Segments, r.Window)
 	}
@@ -335,7 +338,7 @@ func TestIndexIsACache(t *testing.T) {
 	key, content := indexObject(t, 3, 9, 11)
 	w.set(key, content[:len(content)/2])
 	for what, r := range map[string]*status.Report{
-		"down": gather(t, failing{Store: w.store, list: worldKey("index")}), "is damaged": w.report(),
+		"down": gather(t, failing{Store: w.store, list: worldKey("index")}, archive.Keys{}), "is damaged": w.report(),
 	} {
 		if len(r.Problems) != 1 || !strings.Contains(r.Problems[0].What, what) {
 			t.Errorf("%s: %+v", what, r.Problems)
@@ -363,5 +366,17 @@ func TestEncryptedSegments(t *testing.T) {
 	}
 	if got := text(t, r); !strings.Contains(got, "2 encrypted") || !strings.Contains(got, "--decrypt-with") {
 		t.Error(got)
+	}
+
+	// A receiver cannot read what it encrypts: that is as it should be.
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.keys.Encryption, err = crypt.NewEncryption([]age.Recipient{id.Recipient()}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if r = w.report(); r.Segments.Encrypted != 2 || len(r.Problems) != 0 {
+		t.Errorf("%+v, %+v", r.Segments, r.Problems)
 	}
 }

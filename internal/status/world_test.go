@@ -30,11 +30,12 @@ const (
 type world struct {
 	t     testing.TB
 	store *storagetest.Mem
+	keys  archive.Keys // of who looks
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t, storagetest.NewMem()}
+	w := &world{t: t, store: storagetest.NewMem()}
 	w.set("walrecv.json", []byte(worldIdentity))
 	return w
 }
@@ -169,7 +170,7 @@ func (w *world) mark(m segment.Mark) {
 
 func (w *world) report() *status.Report {
 	w.t.Helper()
-	return gather(w.t, w.store)
+	return gather(w.t, w.store, w.keys)
 }
 
 // worldNow is when the archive is looked at.
@@ -178,9 +179,9 @@ var worldNow = worldTime(1000)
 // noPause is between two looks at an archive that does not change.
 func noPause(context.Context) error { return nil }
 
-func gather(t testing.TB, store storage.Store) *status.Report {
+func gather(t testing.TB, store storage.Store, keys archive.Keys) *status.Report {
 	t.Helper()
-	a, err := archive.Open(t.Context(), store, worldSystem, archive.Keys{})
+	a, err := archive.Open(t.Context(), store, worldSystem, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
