@@ -26,7 +26,7 @@ var refusals = []string{
 var refusalTypes = []string{"GapError", "ConflictError", "FormatError", "WrongClusterError", "lostError"}
 
 // tellers are the functions that log at WARN and ERROR, or hand it on to those.
-var tellers = []string{"Warn", "Error", "tell", "log"}
+var tellers = []string{"Warn", "Error", "tell", "log", "warnOnce"}
 
 // messages are what a file tells an operator at WARN and ERROR, and with what it
 // refuses: with exit codes 3, 4, 5, 200, 201 and 202. What differs from case to case
@@ -61,6 +61,10 @@ func messages(s *source) (found []string) {
 					}
 					if wordsItself && callee(n) == "Sprintf" {
 						note(n.Args[0])
+					}
+				case *ast.AssignStmt: // log, what := r.log.Warn, "..."
+					if logger, ok := n.Rhs[0].(*ast.SelectorExpr); ok && len(n.Rhs) == 2 && slices.Contains(tellers, logger.Sel.Name) {
+						note(n.Rhs[1])
 					}
 				case *ast.ReturnStmt:
 					if wordsItself {
@@ -197,6 +201,7 @@ func TestMessagesAreFound(t *testing.T) {
 		`func f() { x.log.Warn("the disk; "+advice) }`:                                     "the disk; ...",
 		`func f() { k.tell(&k.told, "the disk is full", err) }`:                            "the disk is full",
 		"import \"net/http\"\nfunc f() { http.Error(w, \"not for you\", 403) }":            "",
+		`func f() { log, what := x.log.Warn, "the disk is full"; log(what) }`:              "the disk is full",
 		`func f() { x.log.Info("the disk is empty") }`:                                     "",
 		`func f() error { return fmt.Errorf("%s is gone: %w", a, segment.ErrBranch) }`:     "... is gone: ...",
 		`func f() error { return fmt.Errorf("%s is gone: %w", a, err) }`:                   "",
