@@ -139,28 +139,28 @@ func prefetchObjectHangs(w *aheadWorld) {
 
 // prefetchRemoved: somebody removes all that was fetched ahead.
 func prefetchRemoved(w *aheadWorld) {
-	n := w.restored(pgtest.RecoverySignal, w.slow(10*time.Millisecond), "")
-	for i, what := range []string{n.staging() + "/*/*", n.staging() + "/*", n.staging()} {
-		asked := w.names[4+5*i]
+	asked := w.names[4]
+	for _, what := range []string{"/*/*", "/*", ""} {
+		// A server for each: it takes a while until who fetches notices that it has
+		// lost its directory, and only then somebody else begins.
+		n := w.restored(pgtest.RecoverySignal, w.slow(10*time.Millisecond), "")
 		release := n.hold(asked)
-		if i == 0 {
-			n.launch()
-		}
 		defer func() { _ = os.Remove(n.calls + "." + asked) }()
+		n.launch()
 		n.asked(asked)
 		n.helper()
-		paths, err := filepath.Glob(what)
+		paths, err := filepath.Glob(n.staging() + what)
 		if err != nil || len(paths) == 0 {
-			w.t.Fatalf("nothing is %s, %v", what, err)
+			w.t.Fatalf("nothing is %s%s, %v", n.staging(), what, err)
 		}
 		for _, path := range paths {
 			_ = os.RemoveAll(path) // something may come meanwhile
 		}
 		release()
+		n.recovers()
+		n.Stop(pgtest.Fast)
+		n.leavesNothing()
 	}
-	n.recovers()
-	n.Stop(pgtest.Fast)
-	n.leavesNothing()
 }
 
 // prefetchDiskFull: the directory has a file system of its own, which gets full and
@@ -172,13 +172,13 @@ func prefetchDiskFull(w *aheadWorld) {
 	dir := newDir(w.t)
 	n := w.restored(pgtest.RecoverySignal, w.slow(10*time.Millisecond), "--prefetch-dir "+dir)
 	full, empty := w.names[4], w.names[13]
-	there := n.calls + ".df"
-	n.before(full, "ls "+dir+"/* >"+there+"; head -c 30M /dev/zero >"+dir+"/ballast; df "+dir+" >>"+there)
+	there := n.calls + ".there"
+	n.before(full, "ls "+dir+"/* >"+there+"; head -c 30M /dev/zero >"+dir+"/ballast || echo full >>"+there)
 	n.before(empty, "rm "+dir+"/ballast")
 	n.launch(toolPath(w.t, "unshare"), "-Ucm", "--keep-caps", "sh", "-c",
 		"set -e\nmount -t tmpfs -o size=20m,mode=0700 none "+dir+"\n"+`exec "$@"`, "sh")
 	n.recovers()
-	if was := string(readFile(w.t, there)); !strings.Contains(was, w.names[5]) || !strings.Contains(was, "100%") {
+	if was := string(readFile(w.t, there)); !strings.Contains(was, w.names[5]) || !strings.HasSuffix(was, "full\n") {
 		w.t.Errorf("this is not a disk that gets full: %s", was)
 	}
 }
