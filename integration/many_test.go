@@ -65,7 +65,7 @@ func TestMany(t *testing.T) {
 		many, idle, rows = 50, 30*time.Second, 50000
 	}
 	places := strconv.Itoa(many + 5)
-	c := pgtest.New(t, pgtest.Options{Major: 15, WALSegmentSize: 1 << 20, Settings: map[string]string{
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: 1 << 20, Settings: map[string]string{
 		"max_wal_senders": places, "max_replication_slots": places, "max_connections": "100",
 	}})
 	c.Start()
