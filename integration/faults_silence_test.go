@@ -19,8 +19,19 @@ type wire struct {
 	to       string
 
 	mu    sync.Mutex
-	conns []net.Conn
-	dead  bool
+	links []*link
+	slow  bool
+}
+
+// link is a connection over a wire, both ends of it.
+type link struct {
+	client, server net.Conn
+	dead           bool
+}
+
+func (l *link) close() {
+	l.client.Close()
+	l.server.Close()
 }
 
 func newWire(t testing.TB, c *pgtest.Cluster) *wire {
@@ -43,8 +54,8 @@ func newWire(t testing.TB, c *pgtest.Cluster) *wire {
 	t.Cleanup(func() {
 		listener.Close()
 		w.mu.Lock()
-		for _, conn := range w.conns {
-			conn.Close()
+		for _, l := range w.links {
+			l.close()
 		}
 		w.mu.Unlock()
 		done.Wait()
@@ -57,8 +68,8 @@ func (w *wire) leadTo(c *pgtest.Cluster) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.to = fmt.Sprintf("127.0.0.1:%d", c.Port)
-	for _, conn := range w.conns {
-		conn.Close()
+	for _, l := range w.links {
+		l.close()
 	}
 }
 
@@ -72,7 +83,16 @@ func (w *wire) args() []string {
 func (w *wire) die() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.dead = true
+	for _, l := range w.links {
+		l.dead = true
+	}
+}
+
+// crawl lets little through from now on: some 100 kB a second.
+func (w *wire) crawl() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.slow = true
 }
 
 func (w *wire) serve(client net.Conn) {
@@ -84,30 +104,36 @@ func (w *wire) serve(client net.Conn) {
 		client.Close()
 		return
 	}
+	l := &link{client: client, server: server}
 	w.mu.Lock()
-	w.conns = append(w.conns, client, server)
-	w.dead = false
+	w.links = append(w.links, l)
 	w.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { w.copy(server, client) })
-	both.Go(func() { w.copy(client, server) })
+	both.Go(func() { w.copy(l, server, client) })
+	both.Go(func() { w.copy(l, client, server) })
 	both.Wait()
 }
 
 // copy moves bytes in one direction. A dead connection is not closed when one
 // side closes it: the other must find out by itself.
-func (w *wire) copy(to, from net.Conn) {
+func (w *wire) copy(l *link, to, from net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
 		w.mu.Lock()
-		dead := w.dead
+		dead, slow := l.dead, w.slow
 		w.mu.Unlock()
 		if dead && err == nil {
 			continue
 		}
-		if err == nil {
-			_, err = to.Write(buf[:n])
+		for rest := buf[:n]; err == nil && len(rest) > 0; {
+			part := len(rest)
+			if slow {
+				part = min(part, 5<<10)
+				<-time.After(50 * time.Millisecond)
+			}
+			_, err = to.Write(rest[:part])
+			rest = rest[part:]
 		}
 		if err != nil {
 			if !dead {
