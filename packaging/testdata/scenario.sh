@@ -58,6 +58,10 @@ systemctl start walrecv@main && fail 'started without a password'
 systemctl start walrecv@main
 systemctl is-active walrecv@main
 eventually streams
+before=$(show walrecv@main MainPID)
+systemctl reload walrecv@main
+eventually streams
+[ "$(show walrecv@main MainPID)" = "$before" ]
 [ "$(stat -c '%U:%G %a' /var/lib/walrecv/main)" = 'walrecv:walrecv 750' ]
 
 # A base backup, what is kept, and the proof that it restores, within their bounds.
