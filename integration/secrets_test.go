@@ -78,7 +78,7 @@ func TestSecretsAndOutages(t *testing.T) {
 	t.Parallel()
 	const password = "5eC7et p:w@'"
 	c := pgtest.New(t, pgtest.Options{
-		Major: 15, WALSegmentSize: 1 << 20, Settings: map[string]string{"listen_addresses": "127.0.0.1,::1"},
+		Major: pgtest.Version(t), WALSegmentSize: 1 << 20, Settings: map[string]string{"listen_addresses": "127.0.0.1,::1"},
 		HBA: []string{"host replication archiver ::1/128 scram-sha-256", "host all all 127.0.0.1/32 trust", "host replication all 127.0.0.1/32 trust"},
 	})
 	c.Start()
