@@ -67,6 +67,7 @@ function verdict() {
 function subline() {
   const { live } = known;
   if (!live) return "";
+  if (lost) return "What is below is what it said last.";
   if (!live.received_lsn) return "Nothing was received yet.";
   const place = live.archive ? "The archive" : "This machine", stage = live.archive ? "archived" : "flushed";
   const behind = live.lag_bytes[stage], silent = live.streaming ? "" : " What the server has written since is not known.";
