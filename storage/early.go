@@ -200,7 +200,10 @@ func (e *Early) Stat(ctx context.Context, key string) (Info, error) {
 	if one == nil {
 		return e.Store.Stat(ctx, key)
 	}
-	return one.info, e.wait(ctx, one, "stat "+key)
+	if err := e.wait(ctx, one, "stat "+key); err != nil {
+		return Info{}, err
+	}
+	return one.info, nil
 }
 
 // List implements [Store].

@@ -84,8 +84,8 @@ func (a *Access) now() *policy {
 	switch {
 	case err == nil && (a.policy.tls == nil) != (p.tls == nil):
 		err = errors.New("TLS begins and ends with a restart")
-	case err == nil && a.policy.secures() && !p.secures():
-		err = errors.New("there is neither TLS nor a password in it any more")
+	case err == nil && a.policy.asks() && !p.asks():
+		err = errors.New("nobody would have to show a password or a certificate any more")
 	}
 	switch {
 	case err != nil:

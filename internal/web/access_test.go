@@ -224,6 +224,32 @@ func TestConfigurationChanges(t *testing.T) {
 	expectCode(t, before, url, 401)
 }
 
+// TestConfigurationLosesItsEnd: a file that is half written can have TLS, and no
+// passwords yet. TLS alone lets in everybody.
+func TestConfigurationLosesItsEnd(t *testing.T) {
+	s := newSettings(t)
+	ca := s.pair("ca", nil)
+	s.pair("server", &ca)
+	const files = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+	for _, whole := range []string{
+		files + hashed(t, "a", "old"),
+		files + "  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n",
+	} {
+		s.write("web.yml", whole)
+		a := s.access()
+		url := "https://" + guarded(t, a) + "/metrics"
+		stranger := trusting(ca)
+		want, _ := stranger.get(t, url)
+		s.write("web.yml", files)
+		a.mu.Lock()
+		a.looked = time.Time{}
+		a.mu.Unlock()
+		if code, _ := stranger.get(t, url); want == 200 || code != want {
+			t.Errorf("%d, then %d", want, code)
+		}
+	}
+}
+
 // trusting is a client over TLS that may have a certificate itself.
 func trusting(ca tls.Certificate, own ...tls.Certificate) *client {
 	pool := x509.NewCertPool()

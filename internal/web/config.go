@@ -63,7 +63,10 @@ type policy struct {
 }
 
 // secures tells whether not everybody may see what is served, or what passes by.
-func (p *policy) secures() bool { return p.tls != nil || len(p.users) > 0 }
+func (p *policy) secures() bool { return p.tls != nil || p.asks() }
+
+// asks tells whether who wants to see something has to show who he is.
+func (p *policy) asks() bool { return p.clientCert || len(p.users) > 0 }
 
 // readPolicy reads a web configuration, and the files that it names.
 func readPolicy(file string) (*policy, error) {
