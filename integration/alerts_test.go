@@ -100,6 +100,7 @@ func alertsOfArchive(t *testing.T, a *alerts) {
 	rename(t, url, url+".away")
 	pgtest.Eventually(t, patience, func() bool {
 		emit(c, 200)
+		r.flushed() // else more may be under way than there is room for
 		return r.metrics()["spool_bytes"] > 0.85*(8<<20)
 	}, "the spool is not filled")
 	r.metricBecomes("oldest_unarchived_seconds", positive)
@@ -213,6 +214,7 @@ func alertsOfSlot(t *testing.T, a *alerts) {
 		if step.status != "lost" {
 			c.Exec("alter role sender replication")
 			r.metricBecomes("streaming", is(1))
+			r.metricBecomes("slot_active", is(1)) // else what is told next may be of this step
 			r.flushed()
 		}
 	}
