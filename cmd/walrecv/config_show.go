@@ -102,7 +102,7 @@ func shownSetting(cmd *cobra.Command, s receiver.Setting) shownOption {
 func shownVariables(l storage.Location, env map[string]string) (list []shownOption) {
 	for _, name := range storeVariables(l, env) {
 		value := env[name]
-		if storage.NamesSecret(name) && !strings.HasSuffix(name, "_FILE") {
+		if storage.NamesSecret(name) && !strings.HasSuffix(name, "_FILE") || maySecret(value) {
 			value = receiver.Masked
 		}
 		list = append(list, shownOption{name, value, fromEnvironment, name})

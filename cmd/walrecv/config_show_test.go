@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/walrecv/walrecv/storage"
 )
 
 // Each option, and each setting of the connection, says where its value came from.
@@ -125,5 +127,18 @@ func TestConfigShowsNoSecret(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestShowMasksAnEndpoint with a password in its URL.
+func TestShowMasksAnEndpoint(t *testing.T) {
+	env := map[string]string{"AWS_ENDPOINT_URL": "http://user:hidden@store", "AWS_REGION": "here"}
+	location, err := storage.ParseURL("s3://bucket/prefix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprint(shownVariables(location, env))
+	if strings.Contains(got, "hidden") || !strings.Contains(got, "here") {
+		t.Error(got)
 	}
 }
