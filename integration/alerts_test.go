@@ -81,6 +81,7 @@ func alertsOfArchive(t *testing.T, a *alerts) {
 	r.metricBecomes("sealed_lsn", positive)
 	a.add(situation{name: "all is well", lasts: 25 * hour}, r)
 	r.exports()
+	a.add(situation{name: "a drill last week", aged: 7 * day, fires: []string{"WalrecvBackupOld"}}, r)
 	a.add(situation{name: "no drill for days", aged: 9 * day, fires: []string{"WalrecvBackupOld", "WalrecvDrillOld"}}, r)
 
 	rename(t, b.url, b.url+".away")
@@ -98,12 +99,18 @@ func alertsOfArchive(t *testing.T, a *alerts) {
 	r.flushed()
 	r.metricBecomes("oldest_unarchived_seconds", is(0))
 	rename(t, url, url+".away")
-	pgtest.Eventually(t, patience, func() bool {
-		emit(c, 200)
-		r.flushed() // else more may be under way than there is room for
-		return r.metrics()["spool_bytes"] > 0.85*(8<<20)
-	}, "the spool is not filled")
-	r.metricBecomes("oldest_unarchived_seconds", positive)
+	fill := func(share float64) {
+		t.Helper()
+		pgtest.Eventually(t, patience, func() bool {
+			emit(c, 200)
+			r.flushed() // else more may be under way than there is room for
+			return r.metrics()["spool_bytes"] > share*(8<<20)
+		}, "the spool is not filled")
+		r.metricBecomes("oldest_unarchived_seconds", positive)
+	}
+	fill(0.4)
+	a.add(situation{name: "spool half full", fires: []string{"WalrecvNotArchiving"}}, r)
+	fill(0.85)
 	a.add(situation{name: "spool nearly full", fires: []string{"WalrecvNotArchiving", "WalrecvSpoolFilling"}}, r)
 	emit(c, 9000)
 	r.metricBecomes("paused", is(1))
@@ -218,6 +225,9 @@ func alertsOfSlot(t *testing.T, a *alerts) {
 			r.flushed()
 		}
 	}
+	c.Exec("select pg_drop_replication_slot('walrecv')")
+	r.metricBecomes(slotStatus("missing"), is(1))
+	a.add(situation{name: "the slot is missing", fires: []string{"WalrecvNotStreaming", "WalrecvSlotLost"}}, r)
 	r.stop()
 
 	c.Exec("alter role sender replication")
