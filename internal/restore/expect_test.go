@@ -152,7 +152,7 @@ func TestProofsOfRequestsTogether(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	const longest = int64(8 * slowRequest)
-	runs := 40
+	runs := 10
 	if pgtest.Long() {
 		runs = 1000
 	}
