@@ -37,6 +37,15 @@ func TestSecretsOfOthers(t *testing.T) {
 			}
 		}
 	}
+	if os.Getuid() == 0 { // a group reads root's files only
+		file := keyFile(t, password, 0o640)
+		if err := os.Chown(file, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		if o := walrecv(nil, "receive", "-D", "x", "--config", file); o.code != exitUsage || !strings.Contains(o.stderr, "chmod 0600") {
+			t.Errorf("somebody's file that a group can read: exit %d, %q", o.code, o.stderr)
+		}
+	}
 	// Without a password it is nobody's secret.
 	if o := walrecv(nil, "receive", "-D", "x", "--config", keyFile(t, "dbname = \"host=x\"\n", 0o644)); o.code != exitDone {
 		t.Errorf("no password: exit %d, %s", o.code, o.stderr)
