@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +21,10 @@ import (
 // which nothing came for a minute, so after two its loop does not turn any more.
 const stuckAfter = 2 * time.Minute
 
+// toldWithin is how long a message waits for room in the service manager's queue. A
+// stop waits for two of them at most, and has 10 s.
+const toldWithin = time.Second
+
 // notifier tells the service manager how a receiver is, over the socket that systemd
 // names in NOTIFY_SOCKET. A nil one tells nobody.
 //
@@ -30,6 +37,7 @@ const stuckAfter = 2 * time.Minute
 // nothing, and starting anew would not help it.
 type notifier struct {
 	log      *slog.Logger
+	socket   *net.UnixAddr
 	changed  chan struct{}
 	watchdog time.Duration // longest time between two signs of life; 0: nobody waits for them
 	patience atomic.Int64  // how long what was received may stay unsynced, as a time.Duration
@@ -42,10 +50,11 @@ type notifier struct {
 
 // newNotifier is nil if nobody wants to know.
 func newNotifier(c receiveConfig, log *slog.Logger) *notifier {
-	if os.Getenv("NOTIFY_SOCKET") == "" {
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
 		return nil
 	}
-	n := &notifier{log: log, changed: make(chan struct{}, 1)}
+	n := &notifier{log: log, socket: &net.UnixAddr{Name: socket, Net: "unixgram"}, changed: make(chan struct{}, 1)}
 	n.setFlushInterval(time.Duration(c.flushInterval))
 	var err error
 	if n.watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
@@ -107,7 +116,7 @@ func (n *notifier) run(ctx context.Context, progress func() receiver.Progress, e
 		defer ticker.Stop()
 		signs = ticker.C
 	}
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-n.changed:
 			n.ready.Store(true)
@@ -117,13 +126,12 @@ func (n *notifier) run(ctx context.Context, progress func() receiver.Progress, e
 				n.tell(daemon.SdNotifyWatchdog + "\nSTATUS=" + statusLine(p))
 			}
 		case <-ctx.Done():
-			n.tell(daemon.SdNotifyStopping + "\nSTATUS=stopping: what was received is synced and archived")
-			<-end
-			return
 		case <-end:
 			return
 		}
 	}
+	n.tell(daemon.SdNotifyStopping + "\nSTATUS=stopping: what was received is synced and archived")
+	<-end
 }
 
 // moves says whether a receiver does what it has to, or waits for something that it
@@ -158,9 +166,29 @@ func statusLine(p receiver.Progress) string {
 	}
 }
 
-// tell sends a message. If it cannot, systemd will say what it missed.
+// tell sends a message. If it cannot, systemd will say what it missed. For READY it
+// waits, so one that was not taken is told again.
 func (n *notifier) tell(message string) {
-	if _, err := daemon.SdNotify(false, message); err != nil && !n.failed.Swap(true) {
-		n.log.Warn("the service manager cannot be told how it is here: see that NOTIFY_SOCKET can be reached, or leave Type=notify out of the unit", "error", err)
+	err := n.send(message)
+	if errors.Is(err, os.ErrDeadlineExceeded) && strings.HasPrefix(message, daemon.SdNotifyReady) {
+		n.change()
 	}
+	if err != nil && !n.failed.Swap(true) {
+		n.log.Warn("the service manager cannot be told how it is here: see that it reads what comes to NOTIFY_SOCKET, or leave Type=notify out of the unit", "error", err)
+	}
+}
+
+// send is daemon.SdNotify for a service manager that may not read: its queue is full
+// then, and that of a datagram socket has no end to wait for.
+func (n *notifier) send(message string) error {
+	conn, err := net.DialUnix(n.socket.Net, nil, n.socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetWriteDeadline(time.Now().Add(toldWithin)); err != nil {
+		return err
+	}
+	_, err = conn.Write([]byte(message))
+	return err
 }

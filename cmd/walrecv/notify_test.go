@@ -1,11 +1,20 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/walrecv/walrecv/internal/pgtest"
 	"github.com/walrecv/walrecv/receiver"
 	"github.com/walrecv/walrecv/segment"
 )
@@ -99,4 +108,77 @@ func TestNobodyToNotify(t *testing.T) {
 	}
 	n.change()
 	n.follow(t.Context(), nil)()
+}
+
+// A service manager that does not read holds up nothing, and hears that the receiver is
+// ready as soon as it reads.
+func TestNobodyReadsWhatIsNotified(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(pgtest.TempDir(t), "notify")
+	names := []string{path}
+	if runtime.GOOS == "linux" {
+		names = append(names, "@"+path) // abstract
+	}
+	for _, name := range names {
+		t.Run(name[:1], func(t *testing.T) {
+			t.Parallel()
+			nobodyReads(t, &net.UnixAddr{Name: name, Net: "unixgram"})
+		})
+	}
+}
+
+func nobodyReads(t *testing.T, socket *net.UnixAddr) {
+	manager, err := net.ListenUnixgram(socket.Net, socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	fill := func() {
+		t.Helper()
+		for err = nil; err == nil; {
+			conn, failed := net.DialUnix(socket.Net, nil, socket)
+			if failed != nil {
+				t.Fatal(failed)
+			}
+			if err = conn.SetWriteDeadline(time.Now().Add(time.Second)); err == nil {
+				_, err = conn.Write([]byte("STATUS=old"))
+			}
+			conn.Close() // each has a buffer of its own
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("a full queue: %v", err)
+		}
+	}
+	n := &notifier{log: slog.New(slog.DiscardHandler), socket: socket, changed: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stop := n.follow(ctx, func() receiver.Progress { return receiver.Progress{} })
+	fill()
+	n.change()
+	pgtest.Eventually(t, time.Minute, n.failed.Load, "a message waits for ever")
+
+	if err := manager.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	buffer := make([]byte, 4096)
+	for told := ""; !strings.HasPrefix(told, daemon.SdNotifyReady); {
+		length, err := manager.Read(buffer)
+		if err != nil {
+			t.Fatalf("it is not told that the receiver is ready: %v", err)
+		}
+		told = string(buffer[:length])
+	}
+
+	fill()
+	cancel()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		stop()
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(time.Minute):
+		t.Fatal("a stop waits for somebody to read")
+	}
 }
