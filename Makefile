@@ -46,7 +46,7 @@ test-matrix: ## what servers are asked, of every PostgreSQL major: make test-mat
 	@tools/matrix "$(MAJORS)" ./integration ./internal/verify ./internal/recovery
 
 need-test:
-	@$(NEED) pg15 pg18 zstd lz4 strace cc versitygw chromium promtool
+	@$(NEED) pg15 pg18 zstd lz4 strace cc versitygw chromium promtool age
 
 check: vet ## formatting, go vet, and that it builds for every platform
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }

@@ -3,37 +3,15 @@ package integration
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/walrecv/walrecv/internal/docs"
 	"github.com/walrecv/walrecv/internal/pgtest"
-)
-
-// worlds are for the pages that need another one than streaming. Those in always
-// are run in the short form of the tests, too.
-var (
-	worlds = map[string]func(*testing.T) *world{
-		"README.md": func(t *testing.T) *world { return newWorld(t, "/srv", "/var/lib") },
-		"docs/encryption.md": func(t *testing.T) *world {
-			w := streaming(t)
-			ids, files := identityFiles(t, 1) // what age-keygen makes
-			w.write("/home/postgres/walrecv.key", string(readFile(t, files[0])))
-			w.write("/etc/walrecv/recipients", ids[0].Recipient().String()+"\n")
-			return w
-		},
-		"docs/pair.md":     twoServers,
-		"docs/failover.md": twoServers,
-		"docs/replica.md": func(t *testing.T) *world {
-			w := streaming(t)
-			w.mkdir("/var/lib/postgresql/15")
-			w.startWith(`-o "-p 5434"`) // a machine of its own, elsewhere
-			return w
-		},
-		"docs/runbook.md": disaster,
-	}
-	always = map[string]bool{"README.md": true, "docs/runbook.md": true}
 )
 
 // TestDocumentedCommands runs every command that the documentation shows, page by
@@ -45,19 +23,25 @@ func TestDocumentedCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// They wait more than they work: so several together take the place of one test.
+	var running errgroup.Group
+	running.SetLimit(4)
 	for _, p := range pages {
-		if !hasCommands(p) || !always[p.Path] && !pgtest.Long() {
+		if !slices.ContainsFunc(p.Blocks, runs) {
 			continue
 		}
-		t.Run(p.Path, func(t *testing.T) {
-			t.Parallel()
-			worldOf, special := worlds[p.Path]
-			if !special {
-				worldOf = streaming
-			}
-			runPage(worldOf(t), p)
+		running.Go(func() error {
+			t.Run(p.Path, func(t *testing.T) {
+				worldOf, special := worlds[p.Path]
+				if !special {
+					worldOf = streaming
+				}
+				runPage(worldOf(t), p)
+			})
+			return nil
 		})
 	}
+	_ = running.Wait()
 }
 
 // runs tells whether a test runs what stands in a fence.
@@ -65,20 +49,20 @@ func runs(b docs.Block) bool {
 	return b.Place == "" && (b.Kind == "sh" || b.Kind == "console" || b.Kind == "sql" || b.Kind == "conf")
 }
 
-func hasCommands(p docs.Page) bool {
-	for _, b := range p.Blocks {
-		if runs(b) {
-			return true
-		}
-	}
-	return false
-}
-
 func runPage(w *world, p docs.Page) {
 	w.t.Helper()
 	for _, b := range p.Blocks {
+		if b.Kind == "toml" {
+			w.write("/etc/walrecv/main.toml", b.Text) // in which every page has it
+		}
 		if !runs(b) {
 			continue
+		}
+		for words, happens := range w.before {
+			if strings.Contains(b.Text, words) {
+				delete(w.before, words)
+				happens()
+			}
 		}
 		switch b.Kind {
 		case "sh":
@@ -93,9 +77,9 @@ func runPage(w *world, p docs.Page) {
 			}
 		case "console":
 			for _, call := range dialogue(b.Text) {
-				output, missing := "", ""
+				code, output, missing := 0, "", ""
 				says := func() bool {
-					_, output = w.try(call.command)
+					code, output = w.try(call.command)
 					missing = unsaid(call.output, output)
 					return missing == ""
 				}
@@ -106,6 +90,9 @@ func runPage(w *world, p docs.Page) {
 				if missing != "" {
 					w.t.Fatalf("%s: $ %s\nThe page has %q, and this was said:\n%s", b.Where, call.command, missing, output)
 				}
+				if code != 0 && call.output == "" {
+					w.t.Fatalf("%s: $ %s\nThis ended with %d:\n%s", b.Where, call.command, code, output)
+				}
 			}
 		case "sql":
 			w.write("/tmp/page.sql", b.Text)
@@ -115,6 +102,9 @@ func runPage(w *world, p docs.Page) {
 		case "conf":
 			w.takes(b)
 		}
+	}
+	for words := range w.before {
+		w.t.Errorf("no fence of %s has %q", p.Path, words)
 	}
 	if w.proof != nil {
 		w.proof()

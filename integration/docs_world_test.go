@@ -26,6 +26,7 @@ type world struct {
 	ports    map[string]int             // that pages use besides
 	words    map[string]string          // other names that are exchanged
 	receiver *pgtest.Process            // the last "walrecv receive"
+	before   map[string]func()          // what happens before the first fence with these words, and is nobody's command
 	proof    func()                     // that the page has done what it says; nil if its commands are enough
 }
 
@@ -63,33 +64,6 @@ exec `+pgtest.BinDir(w.t, worldMajor)+`/pg_ctl "$@"`)
 }
 
 // addHost starts a server that pages know by a name.
-// twoServers is a world with a standby, db2.
-func twoServers(t *testing.T) *world {
-	w := streaming(t)
-	c := w.hosts["db1"]
-	w.mkdir("/var/lib/postgresql/15")
-	w.link(c.DataDir, "/var/lib/postgresql/15/main")
-	w.addHost("db2", c.Standby(t, nil))
-	return w
-}
-
-// disaster is a world in which somebody has dropped a table.
-func disaster(t *testing.T) *world {
-	w := streaming(t)
-	c := w.hosts["db1"]
-	w.mkdir("/var/lib/postgresql/15")
-	w.link(c.DataDir, "/var/lib/postgresql/15/main")
-	c.Exec("drop table currencies")
-	c.Exec("insert into orders values (now())")
-	w.run("walrecv check --config /etc/walrecv.toml")
-	w.proof = func() {
-		if got := c.Query("select count(*) from currencies") + " " + c.Query("select count(*) from orders"); got != "3 2" {
-			w.t.Errorf("the table was not brought back, or the server not recovered: %s", got)
-		}
-	}
-	return w
-}
-
 func (w *world) addHost(name string, c *pgtest.Cluster) {
 	w.t.Helper()
 	if !c.Running() {
@@ -107,32 +81,6 @@ func (w *world) onHost(name string) {
 // withRole makes the role of the pages.
 func (w *world) withRole() *world {
 	w.hosts["db1"].Exec("create role replicator login replication")
-	return w
-}
-
-// streaming is the world of a page that takes a cluster for granted that is
-// streamed, archived, and has a base backup.
-func streaming(t *testing.T) *world {
-	t.Helper()
-	w := newWorld(t, "/srv/archive", "/var/lib/walrecv", "/etc/walrecv").withRole()
-	w.write("/etc/walrecv.toml", `archive = "/srv/archive"
-dbname = "host=db1 user=replicator"
-
-[receive]
-directory = "/var/lib/walrecv"
-slot = "walrecv"
-ensure_slot = true
-`)
-	w.receive("walrecv receive --config /etc/walrecv.toml")
-	w.run("walrecv backup create --config /etc/walrecv.toml --label nightly")
-	c := w.hosts["db1"]
-	c.Exec("create table orders as select now() as created")
-	c.Exec("create table currencies as select generate_series(1, 3)")
-	// The moment that pages recover to, before somebody made a mistake.
-	w.words["2026-11-22 09:00:00+00"] = c.Query("select clock_timestamp()::text || ':00'")
-	c.Exec("drop table currencies")
-	c.Exec("create table currencies as select generate_series(1, 3)")
-	w.run("walrecv check --config /etc/walrecv.toml")
 	return w
 }
 

@@ -37,11 +37,9 @@ var kindsOfBlocks = map[string]func(docs.Block) error{
 }
 
 // placesOfBlocks are where the commands of a fence have to be run by people, because
-// a test does not have such a machine; an example names what is not there. That no
-// command hides in one of them is up to who reads the change.
-var placesOfBlocks = []string{
-	"", "debian", "rpm", "systemd", "container", "kubernetes", "patroni", "source", "other-tool", "example",
-}
+// a test does not have such a machine. That no command hides in one of them is up to who
+// reads the change.
+var placesOfBlocks = []string{"", "debian", "rpm", "systemd", "container", "kubernetes", "source"}
 
 func readDocs(t *testing.T) []docs.Page {
 	t.Helper()
