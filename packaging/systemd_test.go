@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/walrecv/walrecv/internal/docs"
 	"github.com/walrecv/walrecv/internal/pgtest"
 )
 
@@ -27,12 +28,42 @@ func TestWithSystemd(t *testing.T) {
 	for name, from := range map[string]string{"boot.sh": "testdata/boot.sh", "scenario.sh": "testdata/scenario.sh", "walrecv.deb": built.deb} {
 		output(t, "cp", from, filepath.Join(scratch, name))
 	}
+	if err := os.WriteFile(scratch+"/documented.sh", []byte(documented(t)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--kill-child",
-		scratch+"/boot.sh", scratch, scratch+"/scenario.sh", scratch+"/walrecv.deb", strconv.Itoa(c.Port))
+		scratch+"/boot.sh", scratch, scratch+"/scenario.sh", scratch+"/walrecv.deb", strconv.Itoa(c.Port), scratch+"/documented.sh")
 	out, err := cmd.CombinedOutput()
 	result, _ := os.ReadFile(scratch + "/result")
 	if strings.TrimSpace(string(result)) != "0" {
 		log, _ := os.ReadFile(scratch + "/log")
 		t.Errorf("exit code %q, %v\n%s\n%s", result, err, out, log)
 	}
+}
+
+// documented is what docs/install.md says is to be done with systemd. Nobody runs what
+// other pages say of it, but for journalctl, unless the scenario does.
+func documented(t *testing.T) string {
+	t.Helper()
+	pages, err := docs.Pages(pgtest.ModuleRoot(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	scenario, err := os.ReadFile("testdata/scenario.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var script strings.Builder
+	for _, p := range pages {
+		for _, b := range p.Blocks {
+			switch {
+			case b.Place != "systemd":
+			case p.Path == "docs/install.md":
+				script.WriteString(b.Text)
+			case !strings.HasPrefix(b.Text, "journalctl ") && !strings.Contains(string(scenario), b.Text):
+				t.Errorf("%s: testdata/scenario.sh does not do this:\n%s", b.Where, b.Text)
+			}
+		}
+	}
+	return script.String()
 }

@@ -1,8 +1,9 @@
 #!/bin/sh
-# scenario.sh DEB PORT: what an operator does with the package, on a machine with systemd.
-# On that port of this host is a server that lets "replicator" in by a password.
+# scenario.sh DEB PORT COMMANDS: what an operator does with the package, on a machine with
+# systemd. On that port of this host is a server that lets "replicator" in by a password.
+# COMMANDS is a script with what docs/install.md says.
 set -eux
-deb=$1 port=$2
+deb=$1 port=$2 documented=$3
 export DEBIAN_FRONTEND=noninteractive
 fail() {
 	echo "failed: $*"
@@ -40,7 +41,8 @@ done
 
 # One file for each cluster, and its secrets beside it.
 install -d -o walrecv -g walrecv -m 750 /srv/walrecv
-cat >/etc/walrecv/main.toml <<X
+cd /root
+cat >main.toml <<X
 archive = "/srv/walrecv"
 dbname = "host=127.0.0.1 port=$port user=replicator"
 [receive]
@@ -50,13 +52,13 @@ ensure_slot = true
 [prune]
 keep_backups = 2
 X
-chmod 640 /etc/walrecv/main.toml
-chgrp walrecv /etc/walrecv/main.toml
+install -m 640 -g walrecv main.toml /etc/walrecv/
 systemctl start walrecv@main && fail 'started without a password'
 [ "$(show walrecv@main ExecMainStatus)" = 1 ] # which is tried again
-(umask 077 && echo "127.0.0.1:$port:*:replicator:secret" >/etc/walrecv/main.pgpass)
-systemctl start walrecv@main
-systemctl is-active walrecv@main
+echo "127.0.0.1:$port:*:replicator:secret" >main.pgpass
+echo '[default]' >main.aws
+sh -eux "$documented"
+systemctl is-active walrecv@main walrecv-backup@main.timer walrecv-prune@main.timer walrecv-drill@main.timer
 eventually streams
 before=$(show walrecv@main MainPID)
 systemctl reload walrecv@main
@@ -73,7 +75,6 @@ systemctl daemon-reload
 systemctl start walrecv-drill@main
 grep -Eq '"success": ?true' /output || fail 'the drill did not say that it restored'
 grep -Eq '"confined": ?true' /output || fail 'the restored server was not confined'
-systemctl start walrecv-backup@main.timer walrecv-prune@main.timer walrecv-drill@main.timer
 
 # Killed, it is started again; by a new program it is not, and it is not removed.
 before=$(show walrecv@main MainPID) restarts=$(show walrecv@main NRestarts)
