@@ -17,6 +17,8 @@ TIMEOUT   ?= 19m
 export GOFLAGS ?= -buildvcs=false
 # No test asks a cloud who it is.
 export AWS_EC2_METADATA_DISABLED := true
+# A program with the race detector waits a second before it ends, and tests end hundreds.
+export GORACE ?= atexit_sleep_ms=0
 
 .PHONY: help build man packages packages-test demo test test-long test-matrix check vet lint fmt cross bench fuzz clean need-test
 
