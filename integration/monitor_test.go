@@ -264,7 +264,9 @@ func TestMonitorReady(t *testing.T) {
 	r = watched(archiver(t, c, newDir(t), archive))
 	r.launch()
 	r.becomes("/readyz", http.StatusServiceUnavailable, "not ready: not streaming yet, for ")
-	if _, body := r.page("/readyz"); strings.Contains(body, "archive was not reached") {
+	server := fmt.Sprintf("127.0.0.1:%d", c.Port)
+	r.becomes("/api/live", http.StatusOK, server)
+	if _, body := r.page("/readyz"); strings.Contains(body, "archive was not reached") || strings.Contains(body, server) {
 		t.Error(body)
 	}
 	if seconds, there := r.metrics()["oldest_unarchived_seconds"]; there {
@@ -283,7 +285,7 @@ func TestMonitorPair(t *testing.T) {
 	active := pair().start()
 	standby := pair()
 	standby.launch()
-	standby.becomes("/readyz", http.StatusOK, "ready: waiting for its replication slot: ")
+	standby.becomes("/readyz", http.StatusOK, "ready: waiting for its replication slot\n")
 	m := standby.metrics()
 	if m["streaming"] != 0 {
 		t.Error("the standby streams")

@@ -12,7 +12,7 @@ type Problem struct {
 const spoolFull = 0.8
 
 // problems says what is wrong and what to do about it, in the words of readiness where it
-// says the same.
+// says the same, and with why, which readiness does not say.
 func (m *Monitor) problems(s State, l *Live) []Problem {
 	problems := []Problem{}
 	add := func(what, do string) { problems = append(problems, Problem{what, do}) }
@@ -23,6 +23,9 @@ func (m *Monitor) problems(s State, l *Live) []Problem {
 	case s.Streaming:
 		add(streaming, "WAL comes more slowly than the server writes it. Look at the network, and at how long syncs of the directory take (walrecv_sync_seconds).")
 	default:
+		if s.Waiting != "" {
+			streaming += ": " + s.Waiting
+		}
 		add(streaming, "It is tried again by itself. See that the server runs and lets this receiver in: walrecv check says what is in the way. The server keeps the WAL for it in its slot; without a slot it may remove it.")
 	}
 	if late := l.OldestUnarchived; late != nil && *late > m.readyLag().Seconds()/2 && len(l.Status) > 1 {

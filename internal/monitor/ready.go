@@ -15,7 +15,8 @@ type Readiness struct {
 	OldestUnarchived *float64           `json:"oldest_unarchived_seconds,omitempty"`
 
 	// Status are one to three lines for people: how streaming is, and, if it is in
-	// danger, the slot, and, if it is behind, archiving.
+	// danger, the slot, and, if it is behind, archiving. Probes show them to everybody,
+	// so there is nothing in them that errors tell: no hosts, users, databases, files.
 	Status []string `json:"status"`
 }
 
@@ -81,12 +82,12 @@ func (m *Monitor) streamingStatus(s State, flushedLag float64, now time.Time) (s
 	case s.Streaming:
 		return fmt.Sprintf("streaming, %s behind the server", about(behind)), false
 	case s.ForSlot:
-		return because("waiting for its replication slot", s.Waiting), true
+		return "waiting for its replication slot", true
 	case streamed.IsZero():
-		return because(fmt.Sprintf("not streaming yet, for %s", about(now.Sub(m.began))), s.Waiting), false
+		return fmt.Sprintf("not streaming yet, for %s", about(now.Sub(m.began))), false
 	default:
 		away := now.Sub(streamed)
-		return because(fmt.Sprintf("not streaming for %s", about(away)), s.Waiting), away <= m.readyLag()
+		return fmt.Sprintf("not streaming for %s", about(away)), away <= m.readyLag()
 	}
 }
 
@@ -99,13 +100,6 @@ func archivingStatus(s State, waits time.Duration) string {
 		return ""
 	}
 	return fmt.Sprintf("archiving is %s behind", about(waits))
-}
-
-func because(what, why string) string {
-	if why == "" {
-		return what
-	}
-	return what + ": " + why
 }
 
 // about is a duration for people.

@@ -23,21 +23,21 @@ func TestReadyStreaming(t *testing.T) {
 		expectReady(t, m, false, "not ready: not streaming yet, for 0s")
 		f.set(func(s *State) { s.Waiting = "connection refused" })
 		time.Sleep(2500 * time.Millisecond)
-		expectReady(t, m, false, "not ready: not streaming yet, for 2.5s: connection refused")
+		expectReady(t, m, false, "not ready: not streaming yet, for 2.5s")
 
 		f.set(func(s *State) { *s = State{Streaming: true, Server: 100, Flushed: 100, Written: 100} })
 		expectReady(t, m, true, "ready: streaming")
 		time.Sleep(time.Second)
 		f.set(func(s *State) { s.Streaming, s.Waiting = false, "connection refused" })
 		time.Sleep(time.Minute - interval/2) // it was seen streaming half a second ago
-		expectReady(t, m, true, "ready: not streaming for 1m0s: connection refused")
+		expectReady(t, m, true, "ready: not streaming for 1m0s")
 		time.Sleep(time.Second)
-		expectReady(t, m, false, "not ready: not streaming for 1m1s: connection refused")
+		expectReady(t, m, false, "not ready: not streaming for 1m1s")
 
 		f.set(func(s *State) { s.ForSlot, s.Waiting = true, `the slot "walrecv" is in use` })
-		expectReady(t, m, true, `ready: waiting for its replication slot: the slot "walrecv" is in use`)
+		expectReady(t, m, true, "ready: waiting for its replication slot")
 		time.Sleep(time.Hour + interval/2)
-		expectReady(t, m, true, `ready: waiting for its replication slot: the slot "walrecv" is in use`)
+		expectReady(t, m, true, "ready: waiting for its replication slot")
 
 		f.set(func(s *State) { *s = State{Streaming: true, Server: 900, Flushed: 100, Written: 100} })
 		time.Sleep(time.Minute)
@@ -62,7 +62,7 @@ func TestReadyArchiving(t *testing.T) {
 		m, f := newMonitor(true, State{Waiting: "connection refused"})
 		watch(t, m)
 		time.Sleep(2 * time.Minute)
-		expectReady(t, m, false, "not ready: not streaming yet, for 2m0s: connection refused") // for which cluster is not known
+		expectReady(t, m, false, "not ready: not streaming yet, for 2m0s") // for which cluster is not known
 		if waits := m.Ready().OldestUnarchived; waits != nil {
 			t.Errorf("the oldest waits for %v s, and there is none", *waits)
 		}
