@@ -13,10 +13,11 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/time/rate"
+
+	"github.com/walrecv/walrecv/internal/monitor"
 )
 
 // Access says who may see what is served, by a web configuration in the format of
@@ -25,20 +26,15 @@ import (
 type Access struct {
 	file string
 	log  *slog.Logger
-	salt []byte // of the digests below
+	salt []byte // of the digests of passwords
 
 	checking sync.Mutex // held while a password is checked, which takes a processor
 
-	mu        sync.Mutex
-	policy    *policy
-	limiter   *rate.Limiter // nil: no limit
-	looked    time.Time     // when the file was read last
-	complaint string        // about what it holds now; "" if that is in force
-	known     map[string][sha256.Size]byte
-}
+	policy atomic.Pointer[policy]  // what is in force
+	look   func() (struct{}, bool) // compares it with the files, for one at a time
 
-// accessAge is after which time the files are read again.
-const accessAge = time.Second
+	complaint string // about what the files hold now; "" if that is in force. Owned by reread
+}
 
 // NewAccess reads a web configuration.
 func NewAccess(file string, log *slog.Logger) (*Access, error) {
@@ -50,41 +46,36 @@ func NewAccess(file string, log *slog.Logger) (*Access, error) {
 	if _, err := rand.Read(a.salt); err != nil {
 		return nil, err
 	}
-	a.enforce(p)
+	a.policy.Store(p)
+	a.look = monitor.Cached(func() (struct{}, error) { a.reread(); return struct{}{}, nil })
 	return a, nil
 }
 
 // Secures tells whether not everybody may see what is served, or what passes by.
-func (a *Access) Secures() bool { return a.now().secures() }
+func (a *Access) Secures() bool { return a.policy.Load().secures() }
 
 // Encrypts tells whether there is TLS.
-func (a *Access) Encrypts() bool { return a.now().tls != nil }
+func (a *Access) Encrypts() bool { return a.policy.Load().tls != nil }
 
 // KeyFiles are the files with private keys.
-func (a *Access) KeyFiles() []string { return a.now().keys }
+func (a *Access) KeyFiles() []string { return a.policy.Load().keys }
 
-// enforce puts a policy in force.
-func (a *Access) enforce(p *policy) {
-	a.policy, a.looked, a.known, a.limiter = p, time.Now(), map[string][sha256.Size]byte{}, nil
-	if p.rate.Interval > 0 {
-		a.limiter = rate.NewLimiter(rate.Every(p.rate.Interval), p.rate.Burst)
-	}
+// now is the policy in force. Files that have changed count within a second. Nobody waits
+// for them for long: a file system can hang, and what was in force stays meanwhile.
+func (a *Access) now() *policy {
+	a.look()
+	return a.policy.Load()
 }
 
-// now is the policy in force. Files that have changed are taken over, unless they are
-// broken (they may be half written) or would let in everybody.
-func (a *Access) now() *policy {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if time.Since(a.looked) < accessAge {
-		return a.policy
-	}
-	a.looked = time.Now()
+// reread takes over files that have changed, unless they are broken (they may be half
+// written) or would let in everybody.
+func (a *Access) reread() {
+	before := a.policy.Load()
 	p, err := readPolicy(a.file)
 	switch {
-	case err == nil && (a.policy.tls == nil) != (p.tls == nil):
+	case err == nil && (before.tls == nil) != (p.tls == nil):
 		err = errors.New("TLS begins and ends with a restart")
-	case err == nil && a.policy.asks() && !p.asks():
+	case err == nil && before.asks() && !p.asks():
 		err = errors.New("nobody would have to show a password or a certificate any more")
 	}
 	switch {
@@ -93,14 +84,13 @@ func (a *Access) now() *policy {
 			a.complaint = err.Error()
 			a.log.Warn("the web configuration has changed and cannot be used; what was in force stays: correct it, or restart walrecv", "file", a.file, "error", err)
 		}
-	case !bytes.Equal(p.files, a.policy.files):
+	case !bytes.Equal(p.files, before.files):
 		a.log.Info("the web configuration has changed and is in force", "file", a.file)
 		fallthrough
 	case a.complaint != "":
 		a.complaint = ""
-		a.enforce(p)
+		a.policy.Store(p)
 	}
-	return a.policy
 }
 
 // listener adds TLS to a listener if there is to be any.
@@ -123,7 +113,7 @@ func (a *Access) guard(h http.Handler, open ...string) http.Handler {
 			p := a.now()
 			p.set(w.Header())
 			switch {
-			case a.busy():
+			case p.limiter != nil && !p.limiter.Allow():
 				http.Error(w, "too many requests", http.StatusTooManyRequests)
 				return
 			case p.clientCert && (r.TLS == nil || len(r.TLS.PeerCertificates) == 0):
@@ -139,13 +129,6 @@ func (a *Access) guard(h http.Handler, open ...string) http.Handler {
 	})
 }
 
-// busy tells whether there are more requests than the configuration allows.
-func (a *Access) busy() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.limiter != nil && !a.limiter.Allow()
-}
-
 // knows checks user and password. Who was known once is known at once the next time: a
 // check takes a processor for some time, on purpose.
 func (a *Access) knows(p *policy, r *http.Request) bool {
@@ -159,11 +142,8 @@ func (a *Access) knows(p *policy, r *http.Request) bool {
 	}
 	mac := hmac.New(sha256.New, a.salt)
 	mac.Write([]byte(hash + "\x00" + password))
-	digest := [sha256.Size]byte(mac.Sum(nil))
-	a.mu.Lock()
-	known, seen := a.known[user]
-	a.mu.Unlock()
-	if there && seen && hmac.Equal(known[:], digest[:]) {
+	digest := mac.Sum(nil)
+	if known, seen := p.known.Load(user); there && seen && hmac.Equal(known.([]byte), digest) {
 		return true
 	}
 	a.checking.Lock()
@@ -172,8 +152,6 @@ func (a *Access) knows(p *policy, r *http.Request) bool {
 	if err != nil || !there {
 		return false
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.known[user] = digest // one for each user that there is
+	p.known.Store(user, digest) // one for each user that there is
 	return true
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -18,11 +19,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/walrecv/walrecv/internal/monitor"
 )
 
 // settings is a directory with a web configuration and its files.
@@ -82,6 +86,11 @@ func (s *settings) pair(name string, parent *tls.Certificate) tls.Certificate {
 	s.write(name+".crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 	s.write(name+".key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// later is as if the files had been looked at some time ago.
+func (a *Access) later() {
+	a.look = monitor.Cached(func() (struct{}, error) { a.reread(); return struct{}{}, nil })
 }
 
 // hashed is a line of basic_auth_users.
@@ -175,8 +184,10 @@ func TestPasswords(t *testing.T) {
 	}
 	expectCode(t, known, url+"/elsewhere", 404)
 	expectCode(t, &client{user: "nobody", password: "sesame"}, url+"/metrics", 401) // after a good one of the same hash
-	if len(a.known) != 1 {
-		t.Errorf("%d are remembered", len(a.known))
+	remembered := 0
+	a.now().known.Range(func(any, any) bool { remembered++; return true })
+	if remembered != 1 {
+		t.Errorf("%d are remembered", remembered)
 	}
 	if _, header := (&client{}).get(t, url+"/"); header.Get("WWW-Authenticate") != `Basic realm="walrecv"` || header.Get("X-Frame-Options") != "DENY" {
 		t.Error(header)
@@ -192,16 +203,11 @@ func TestConfigurationChanges(t *testing.T) {
 	url := "http://" + guarded(t, a) + "/metrics"
 	before, after := &client{user: "a", password: "old"}, &client{user: "a", password: "new"}
 	expectCode(t, before, url, 200)
-	later := func() { // as if some time had passed
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.looked = time.Time{}
-	}
 	for _, broken := range []string{"", "basic_auth_users:\n  a: new\n", "basic_auth", "nonsense: 1\n", "rate_limit:\n  burst: 1\n"} {
 		s.log.Reset()
 		s.write("web.yml", broken)
 		for range 2 {
-			later()
+			a.later()
 			expectCode(t, before, url, 200)
 			expectCode(t, &client{}, url, 401)
 		}
@@ -210,7 +216,7 @@ func TestConfigurationChanges(t *testing.T) {
 		}
 	}
 	s.write("web.yml", hashed(t, "a", "new"))
-	later()
+	a.later()
 	expectCode(t, before, url, 401)
 	expectCode(t, after, url, 200)
 	if !strings.Contains(s.log.String(), "is in force") {
@@ -219,7 +225,7 @@ func TestConfigurationChanges(t *testing.T) {
 	if err := os.Remove(s.file()); err != nil {
 		t.Fatal(err)
 	}
-	later()
+	a.later()
 	expectCode(t, after, url, 200)
 	expectCode(t, before, url, 401)
 }
@@ -234,20 +240,62 @@ func TestConfigurationLosesItsEnd(t *testing.T) {
 	for _, whole := range []string{
 		files + hashed(t, "a", "old"),
 		files + "  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n",
+		files + "  client_auth_type: RequireAndVerifyClientCert\n  client_allowed_sans: [good]\n",
 	} {
 		s.write("web.yml", whole)
 		a := s.access()
 		url := "https://" + guarded(t, a) + "/metrics"
 		stranger := trusting(ca)
 		want, _ := stranger.get(t, url)
-		s.write("web.yml", files)
-		a.mu.Lock()
-		a.looked = time.Time{}
-		a.mu.Unlock()
-		if code, _ := stranger.get(t, url); want == 200 || code != want {
-			t.Errorf("%d, then %d", want, code)
+		for _, half := range []string{files, files + "  client_auth_type: RequireAndVerifyClientCert\n"} {
+			s.write("web.yml", half)
+			a.later()
+			if code, _ := stranger.get(t, url); want == 200 || code != want {
+				t.Errorf("%d, then %d", want, code)
+			}
 		}
 	}
+}
+
+// TestFilesThatHang: nobody waits for a file system that does not answer, and what was in
+// force stays until it does.
+func TestFilesThatHang(t *testing.T) {
+	s := newSettings(t)
+	ca := s.pair("ca", nil)
+	s.pair("server", &ca)
+	const files = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+	s.write("web.yml", files+hashed(t, "a", "old"))
+	a := s.access()
+	url := "https://" + guarded(t, a)
+	as := func(password string) *client {
+		c := trusting(ca)
+		c.user, c.password, c.Timeout = "a", password, 30*time.Second
+		return c
+	}
+	expectCode(t, as("old"), url+"/metrics", 200)
+
+	pipe := filepath.Join(s.dir, "pipe") // who opens it to read waits for who writes
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Rename(pipe, s.file())); err != nil {
+		t.Fatal(err)
+	}
+	a.later()
+	expectCode(t, as("old"), url+"/healthz", 200)
+	expectCode(t, as("old"), url+"/metrics", 200)
+	expectCode(t, as("new"), url+"/metrics", 401)
+	if err := os.Rename(s.file(), pipe); err != nil {
+		t.Fatal(err)
+	}
+	s.write("web.yml", files+hashed(t, "a", "new"))
+	s.write("pipe", files+hashed(t, "a", "new"))
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if code, _ := as("new").get(t, url+"/metrics"); code == 200 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the new password is not known")
+		}
+	}
+	expectCode(t, as("old"), url+"/metrics", 401)
 }
 
 // trusting is a client over TLS that may have a certificate itself.
@@ -283,14 +331,10 @@ func TestTLS(t *testing.T) {
 
 	other := s.pair("other", nil)
 	s.pair("server", &other) // the certificate is renewed
-	a.mu.Lock()
-	a.looked = time.Time{}
-	a.mu.Unlock()
+	a.later()
 	expectCode(t, trusting(other), "https://"+address+"/", 200)
 	s.write("server.key", "half of a k")
-	a.mu.Lock()
-	a.looked = time.Time{}
-	a.mu.Unlock()
+	a.later()
 	expectCode(t, trusting(other), "https://"+address+"/", 200)
 }
 
@@ -320,6 +364,28 @@ func TestClientCertificates(t *testing.T) {
 		expectCode(t, trusting(ca, good), url+"/metrics", c.withGood)
 		expectCode(t, trusting(ca, other), url+"/metrics", c.withOther)
 		expectCode(t, trusting(ca, stranger), url+"/metrics", c.with)
+	}
+}
+
+// TestAuthorityIsNamed: Prometheus' exporters let in who has a certificate of any authority
+// that the system trusts, unless it has to be of somebody.
+func TestAuthorityIsNamed(t *testing.T) {
+	s := newSettings(t)
+	ca := s.pair("ca", nil)
+	s.pair("server", &ca)
+	const files = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  client_auth_type: RequireAndVerifyClientCert\n"
+	for content, complain := range map[string]string{
+		files: "needs client_ca_file",
+		files + "  client_allowed_sans: [prometheus.example.org]\n": "",
+	} {
+		s.write("web.yml", content)
+		_, err := NewAccess(s.file(), slog.New(slog.DiscardHandler))
+		if (err == nil) != (complain == "") || err != nil && !strings.Contains(err.Error(), complain) {
+			t.Errorf("%v, of\n%s", err, content)
+		}
+		if theirs := toolkit.Validate(s.file()); theirs != nil {
+			t.Errorf("exporters refuse it, too: %v", theirs)
+		}
 	}
 }
 

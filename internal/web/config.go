@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.yaml.in/yaml/v2"
 	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/time/rate"
 )
 
 // config is a web configuration as Prometheus and its exporters have it: the file of
@@ -57,9 +59,11 @@ type policy struct {
 	clientCert bool        // only to who has shown a certificate
 	users      map[string]string
 	headers    map[string]string
-	rate       rateConfig
-	keys       []string // files with private keys
-	files      []byte   // what it was made of
+	limiter    *rate.Limiter // nil: no limit
+	keys       []string      // files with private keys
+	files      []byte        // what it was made of
+
+	known sync.Map // the digests of passwords that were right, by user
 }
 
 // secures tells whether not everybody may see what is served, or what passes by.
@@ -78,7 +82,10 @@ func readPolicy(file string) (*policy, error) {
 	if err := yaml.UnmarshalStrict(content, &c); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	p := &policy{users: c.Users, headers: c.HTTP.Headers, rate: c.Rate, files: content}
+	p := &policy{users: c.Users, headers: c.HTTP.Headers, files: content}
+	if c.Rate.Interval > 0 {
+		p.limiter = rate.NewLimiter(rate.Every(c.Rate.Interval), c.Rate.Burst)
+	}
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
@@ -227,6 +234,9 @@ func (c *tlsConfig) clients(p *policy) error {
 	case "VerifyClientCertIfGiven":
 		p.tls.ClientAuth = tls.VerifyClientCertIfGiven
 	case "RequireAndVerifyClientCert":
+		if p.tls.ClientCAs == nil && c.ClientAllowedSAN == nil {
+			return errors.New("client_auth_type RequireAndVerifyClientCert needs client_ca_file: everybody can have a certificate of an authority that this system trusts")
+		}
 		p.tls.ClientAuth, p.clientCert = tls.VerifyClientCertIfGiven, true
 	default:
 		return fmt.Errorf("there is no client_auth_type %q", c.ClientAuth)
