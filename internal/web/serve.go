@@ -6,8 +6,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -35,7 +38,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, log *slog.Logger) er
 		ReadTimeout:    readTimeout,
 		WriteTimeout:   writeTimeout,
 		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:       slog.NewLogLogger(newComplaints(log), slog.LevelWarn),
 	}
 	// A scrape is one request in many seconds, and a connection that is kept
 	// would keep others out.
@@ -59,6 +62,37 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, log *slog.Logger) er
 		return nil
 	}
 	return err
+}
+
+// handshakesEvery is how often it is told that there was no TLS with a client. Whoever
+// reaches the address can bring that about, as often as he likes.
+const handshakesEvery = time.Hour
+
+// complaints is what an [http.Server] logs with, one record at a time.
+type complaints struct {
+	slog.Handler
+	often  rate.Sometimes
+	untold int // handshakes that failed since that was told
+}
+
+func newComplaints(log *slog.Logger) *complaints {
+	return &complaints{Handler: log.Handler(), often: rate.Sometimes{Interval: handshakesEvery}}
+}
+
+// Handle implements [slog.Handler].
+func (c *complaints) Handle(ctx context.Context, r slog.Record) error {
+	failure, ok := strings.CutPrefix(r.Message, "http: TLS handshake error from ")
+	if !ok {
+		return c.Handler.Handle(ctx, r)
+	}
+	log := slog.New(c.Handler)
+	log.Debug("there is no TLS with a client", "client", failure)
+	c.untold++
+	c.often.Do(func() {
+		log.Warn("there is no TLS with a client: one that should get in has to trust the certificate of --listen-config, and to show its own if one is asked for; others knock, too, and do no harm. It is told again in an hour at the earliest", "client", failure, "failed", c.untold)
+		c.untold = 0
+	})
+	return nil
 }
 
 // bounded is a listener with so many open connections at most; more are closed

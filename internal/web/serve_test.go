@@ -2,6 +2,7 @@ package web
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -148,6 +149,48 @@ func TestTooManyClients(t *testing.T) {
 			t.Error(got)
 		}
 		stop()
+	})
+}
+
+// TestHandshakes that fail are told of once, however many they are. All else is told.
+func TestHandshakes(t *testing.T) {
+	s := newSettings(t)
+	s.pair("server", nil)
+	s.write("web.yml", "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n")
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&text, nil))
+		p := newPipes()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- New(Options{Monitor: streaming(false), Access: s.access()}).Serve(ctx, p, log) }()
+		knock := func(times int, want string) {
+			t.Helper()
+			text.Reset()
+			for range times {
+				p.dial().Close()
+			}
+			synctest.Wait()
+			if got := strings.Count(text.String(), "\n"); got != strings.Count(want, "\n") || !strings.Contains(text.String(), strings.TrimSpace(want)) {
+				t.Errorf("%d clients: %s, want %s", times, &text, want)
+			}
+		}
+		knock(50, `client="pipe: EOF" failed=1`+"\n")
+		knock(50, "")
+		time.Sleep(handshakesEvery)
+		knock(50, "failed=100\n")
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		text.Reset()
+		server := slog.NewLogLogger(newComplaints(log), slog.LevelWarn)
+		for range 2 {
+			server.Print("http: panic serving 127.0.0.1:1: oh")
+		}
+		if n := strings.Count(text.String(), `level=WARN msg="http: panic serving 127.0.0.1:1: oh"`); n != 2 {
+			t.Error(&text)
+		}
 	})
 }
 
