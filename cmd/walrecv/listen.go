@@ -138,7 +138,7 @@ func (c *receiveConfig) newWatch(ctx context.Context, log *slog.Logger) (*watch,
 		m.Slot = w.slotState
 	}
 	w.monitor = monitor.New(m)
-	o := web.Options{Monitor: w.monitor, Access: access}
+	o := web.Options{Monitor: w.monitor, Access: access, Host: c.onlyHost(l.Addr(), access)}
 	if c.archive.given() {
 		o.Report = w.findReport(c.archive.location)
 	}

@@ -46,6 +46,17 @@ func (c *receiveConfig) checkReach(at net.Addr, access *web.Access, log *slog.Lo
 	return nil
 }
 
+// onlyHost is the host of --listen if nothing but its being on this machine keeps others
+// away, which is not enough against the pages that a browser here shows; else "".
+func (c *receiveConfig) onlyHost(at net.Addr, access *web.Access) string {
+	_, tcp := at.(*net.TCPAddr)
+	if !tcp || beyondThisHost(at) || c.listenInsecure || access != nil && access.Secures() {
+		return ""
+	}
+	host, _, _ := net.SplitHostPort(c.listen) // it was parsed before
+	return host
+}
+
 // beyondThisHost tells whether others than this machine can reach an address.
 func beyondThisHost(at net.Addr) bool {
 	switch a := at.(type) {

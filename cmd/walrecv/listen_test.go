@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,21 +84,24 @@ func TestReach(t *testing.T) {
 		address, config string
 		insecure, ok    bool
 		warns           bool
+		anyName         bool // may be asked for
 	}{
-		{"127.0.0.1:0", "", false, true, false},
-		{"127.3.2.1:0", "", false, true, false},
-		{"localhost:0", "", false, true, false},
-		{"[::1]:0", "", false, true, false},
-		{"[::ffff:127.0.0.1]:0", "", false, true, false},
-		{filepath.Join(dir, "sock"), "", false, true, false},
-		{"0.0.0.0:0", "", false, false, false},
-		{"[::]:0", "", false, false, false},
-		{"[::ffff:0.0.0.0]:0", "", false, false, false},
-		{"0.0.0.0:0", empty, false, false, false},
-		{"0.0.0.0:0", empty, true, true, false},
-		{"[::]:0", "", true, true, false},
-		{"0.0.0.0:0", users, false, true, true},
-		{"127.0.0.1:0", users, false, true, false},
+		{"127.0.0.1:0", "", false, true, false, false},
+		{"127.3.2.1:0", "", false, true, false, false},
+		{"localhost:0", "", false, true, false, false},
+		{"[::1]:0", "", false, true, false, false},
+		{"[::ffff:127.0.0.1]:0", "", false, true, false, false},
+		{filepath.Join(dir, "sock"), "", false, true, false, true},
+		{"0.0.0.0:0", "", false, false, false, false},
+		{"[::]:0", "", false, false, false, false},
+		{"[::ffff:0.0.0.0]:0", "", false, false, false, false},
+		{"0.0.0.0:0", empty, false, false, false, false},
+		{"0.0.0.0:0", empty, true, true, false, true},
+		{"[::]:0", "", true, true, false, true},
+		{"0.0.0.0:0", users, false, true, true, true},
+		{"127.0.0.1:0", users, false, true, false, true},
+		{"127.0.0.1:0", empty, false, true, false, false},
+		{"127.0.0.1:0", "", true, true, false, true},
 	} {
 		var log bytes.Buffer
 		cfg := receiveConfig{listen: c.address, listenConfig: c.config, listenInsecure: c.insecure}
@@ -106,6 +111,14 @@ func TestReach(t *testing.T) {
 		}
 		if warned := strings.Contains(log.String(), "unencrypted"); warned != c.warns || c.ok != strings.Contains(log.String(), "are served") {
 			t.Errorf("%+v: %s", c, log.String())
+		}
+		if err == nil {
+			r := httptest.NewRequest("GET", "http://walrecv.example.org/api/hour", nil)
+			answer := httptest.NewRecorder()
+			w.server.Handler().ServeHTTP(answer, r)
+			if (answer.Code != http.StatusMisdirectedRequest) != c.anyName {
+				t.Errorf("%+v: %d %s", c, answer.Code, answer.Body)
+			}
 		}
 		w.close()
 	}

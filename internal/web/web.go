@@ -5,7 +5,10 @@ package web
 import (
 	"encoding/json"
 	"mime"
+	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,6 +20,10 @@ type Options struct {
 	Monitor *monitor.Monitor
 	Report  Find    // nil without an archive
 	Access  *Access // nil: everybody sees everything
+
+	// Host is the name that it listens on, if nothing but that keeps others away: a
+	// request for another name is refused then. "": any name will do.
+	Host string
 }
 
 // Server answers for one receiver.
@@ -24,16 +31,20 @@ type Server struct {
 	monitor *monitor.Monitor
 	archive *lookout // nil without an archive
 	access  *Access
+	host    string
 }
 
 // New prepares a Server. Nothing is answered before [Server.Serve].
 func New(o Options) *Server {
-	s := &Server{monitor: o.Monitor, access: o.Access}
+	s := &Server{monitor: o.Monitor, access: o.Access, host: o.Host}
 	if o.Report != nil {
 		s.archive = newLookout(o.Report)
 	}
 	return s
 }
+
+// probes are answered to everybody.
+var probes = []string{"/healthz", "/readyz"}
 
 // Handler answers a fixed set of paths, for GET and HEAD, and nothing else.
 func (s *Server) Handler() http.Handler {
@@ -54,11 +65,26 @@ func (s *Server) Handler() http.Handler {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
 			http.Error(w, "only GET and HEAD are answered", http.StatusMethodNotAllowed)
+		case !s.meant(r.Host) && !slices.Contains(probes, r.URL.Path):
+			http.Error(w, "ask for an IP address, for localhost, or for the name in --listen; with --listen-insecure any name will do", http.StatusMisdirectedRequest)
 		default:
 			answer.ServeHTTP(w, r)
 		}
 	})
-	return secured(s.access.guard(answers, "/healthz", "/readyz"))
+	return secured(s.access.guard(answers, probes...))
+}
+
+// meant tells whether a request is for this machine. Who owns a name can make it lead
+// here, and a browser gives the page that it got under that name before all that it asks
+// for under it. A name without a dot is nobody's out there.
+func (s *Server) meant(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]") // there is no port
+	}
+	name = strings.TrimSuffix(name, ".")
+	_, err = netip.ParseAddr(name)
+	return s.host == "" || err == nil || !strings.Contains(name, ".") || strings.EqualFold(name, s.host)
 }
 
 // secured makes browsers take an answer for no more than it is.

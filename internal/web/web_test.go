@@ -28,6 +28,34 @@ func streaming(archive bool) *monitor.Monitor {
 // simple is a server for a receiver without an archive.
 func simple() *Server { return New(Options{Monitor: streaming(false)}) }
 
+// TestHosts: a name that leads here need not be meant to. See [Server.meant].
+func TestHosts(t *testing.T) {
+	for host, want := range map[string]int{
+		"127.0.0.1": 200, "127.0.0.1:9187": 200, "192.0.2.7:9187": 200, "[::1]": 200, "[::1]:9187": 200, "[::ffff:127.0.0.1]": 200,
+		"localhost": 200, "LOCALHOST:9187": 200, "localhost.:9187": 200, "walrecv:9187": 200, "": 200,
+		"db1.example.org": 200, "DB1.example.org:9187": 200, "db1.example.org.": 200,
+		"example.org": 421, "evil.example:9187": 421, "db1.example.org.evil.example": 421, "127.0.0.1.evil.example:9187": 421, "evil.localhost:80": 421, "a.b.": 421,
+	} {
+		ask := func(s *Server, path string, want int) {
+			t.Helper()
+			r := httptest.NewRequest("GET", path, nil)
+			r.Host = host
+			w := httptest.NewRecorder()
+			if s.Handler().ServeHTTP(w, r); w.Code != want {
+				t.Errorf("%s of %q: %d, want %d", path, host, w.Code, want)
+			}
+		}
+		guarded := New(Options{Monitor: streaming(false), Host: "db1.example.org"})
+		for _, path := range []string{"/", "/metrics", "/api/live", "/api/hour", "/api/status"} {
+			ask(guarded, path, want)
+			ask(simple(), path, 200)
+		}
+		ask(guarded, "/healthz", 200)
+		ask(guarded, "/readyz", 200)
+		ask(guarded, "/elsewhere", 404)
+	}
+}
+
 func TestPaths(t *testing.T) {
 	h := simple().Handler()
 	for _, c := range []struct {
