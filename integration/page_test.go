@@ -41,13 +41,14 @@ func TestPage(t *testing.T) {
 	b.shows("#rate-words", "MB")
 	b.keepsUp(c)
 	b.silently(func() { b.keepsUp(c); b.keepsUp(c) })
-	b.isAccessible("Server", "Received", "Written", "Flushed", "Sealed", "Archived")
+	b.isAccessible("Server where", "Received over", "Written to", "Flushed durable", "Sealed in", "Archived in")
 	b.isNotCut()
 	b.shoot("streaming")
 
 	rename(t, archive, archive+".away")
 	emit(c, 1500)
 	b.shows("#headline", "Streaming, not archiving")
+	b.shows("#problems", "behind: ") // and why
 	b.shows("#problems", "See that the archive answers")
 	b.isNotCut()
 	b.shoot("archive-away")

@@ -27,6 +27,7 @@ type archiving struct {
 	log        *slog.Logger
 
 	asked    atomic.Pointer[time.Time] // when the archive was asked first; nil before
+	away     atomic.Pointer[string]    // why it has not answered; nil before that is known
 	uploader atomic.Pointer[archive.Uploader]
 }
 
@@ -89,6 +90,8 @@ func (b *archiving) attach(ctx context.Context) (*archive.Archive, error) {
 		if err == nil || !errors.As(err, &later) && !full && ctx.Err() == nil {
 			return a, err
 		}
+		why := err.Error()
+		b.away.Store(&why)
 		timer := time.NewTimer(delay.NextBackOff())
 		select {
 		case <-timer.C:
@@ -128,6 +131,18 @@ func (b *archiving) nudge() {
 	}
 }
 
+// trouble takes locks for a moment only.
+func (b *archiving) trouble() string {
+	if u := b.uploader.Load(); u != nil {
+		if err := u.Trouble(); err != nil {
+			return oneLine(err.Error())
+		}
+	} else if why := b.away.Load(); why != nil {
+		return oneLine(*why)
+	}
+	return ""
+}
+
 // compressing replaces sealed segments by compressed ones.
 type compressing struct {
 	compressor *compress.Compressor
@@ -161,3 +176,6 @@ func (b *compressing) drain(ctx context.Context) error {
 }
 
 func (b *compressing) nudge() { b.compressor.Nudge() }
+
+// trouble is none: what could not be compressed is whole.
+func (b *compressing) trouble() string { return "" }

@@ -233,6 +233,7 @@ func (w *watch) state() monitor.State {
 		if asked := w.archiving.asked.Load(); asked != nil {
 			s.ArchiveAsked = *asked
 		}
+		s.ArchiveTrouble = w.archiving.trouble()
 		w.addArchive(&s, p, w.archiving.uploader.Load())
 	}
 	return s

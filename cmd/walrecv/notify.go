@@ -93,15 +93,15 @@ func (n *notifier) reloading(work func()) {
 	n.tell(daemon.SdNotifyReady)
 }
 
-// follow tells of a receiver until the returned function is called.
-func (n *notifier) follow(ctx context.Context, progress func() receiver.Progress) (stop func()) {
+// follow tells of a receiver, and of trouble with the archive, until the returned function is called.
+func (n *notifier) follow(ctx context.Context, progress func() receiver.Progress, trouble func() string) (stop func()) {
 	if n == nil {
 		return func() {}
 	}
 	end, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		n.run(ctx, progress, end)
+		n.run(ctx, progress, trouble, end)
 	}()
 	return func() {
 		close(end)
@@ -109,7 +109,7 @@ func (n *notifier) follow(ctx context.Context, progress func() receiver.Progress
 	}
 }
 
-func (n *notifier) run(ctx context.Context, progress func() receiver.Progress, end <-chan struct{}) {
+func (n *notifier) run(ctx context.Context, progress func() receiver.Progress, trouble func() string, end <-chan struct{}) {
 	var signs <-chan time.Time
 	if n.watchdog > 0 {
 		ticker := time.NewTicker(n.watchdog / 3)
@@ -120,10 +120,10 @@ func (n *notifier) run(ctx context.Context, progress func() receiver.Progress, e
 		select {
 		case <-n.changed:
 			n.ready.Store(true)
-			n.tell(daemon.SdNotifyReady + "\nSTATUS=" + statusLine(progress()))
+			n.tell(daemon.SdNotifyReady + "\nSTATUS=" + statusLine(progress(), trouble()))
 		case now := <-signs:
 			if p := progress(); n.moves(p, now) {
-				n.tell(daemon.SdNotifyWatchdog + "\nSTATUS=" + statusLine(p))
+				n.tell(daemon.SdNotifyWatchdog + "\nSTATUS=" + statusLine(p, trouble()))
 			}
 		case <-ctx.Done():
 		case <-end:
@@ -150,11 +150,13 @@ func (n *notifier) moves(p receiver.Progress, now time.Time) bool {
 }
 
 // statusLine is what "systemctl status" shows.
-func statusLine(p receiver.Progress) string {
+func statusLine(p receiver.Progress, trouble string) string {
 	at := fmt.Sprintf("timeline %d, flushed up to %s", uint32(p.Timeline), p.Flushed)
 	switch {
 	case p.Streaming && !p.PausedSince.IsZero():
 		return "paused, the spool has reached --spool-max: " + at
+	case p.Streaming && trouble != "":
+		return "streaming: " + at + "; not archiving: " + trouble
 	case p.Streaming:
 		return "streaming: " + at
 	case p.ForSlot:

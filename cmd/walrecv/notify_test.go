@@ -92,9 +92,13 @@ func TestStatusLine(t *testing.T) {
 		"waiting for the replication slot: in use": with(func(p *receiver.Progress) { p.ForSlot, p.Waiting = true, "in use" }),
 		"not streaming, trying again: a; READY=1":  with(func(p *receiver.Progress) { p.Waiting = "a\nREADY=1" }),
 	} {
-		if got := statusLine(p); got != want || strings.Contains(got, "\n") {
+		if got := statusLine(p, ""); got != want || strings.Contains(got, "\n") {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+	streaming := with(func(p *receiver.Progress) { p.Streaming = true })
+	if got, want := statusLine(streaming, "the store is down"), "streaming: timeline 2, flushed up to 0/3000060; not archiving: the store is down"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -107,7 +111,7 @@ func TestNobodyToNotify(t *testing.T) {
 		t.Fatal("there is a notifier without a socket")
 	}
 	n.change()
-	n.follow(t.Context(), nil)()
+	n.follow(t.Context(), nil, nil)()
 }
 
 // A service manager that does not read holds up nothing, and hears that the receiver is
@@ -152,7 +156,7 @@ func nobodyReads(t *testing.T, socket *net.UnixAddr) {
 	n := &notifier{log: slog.New(slog.DiscardHandler), socket: socket, changed: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	stop := n.follow(ctx, func() receiver.Progress { return receiver.Progress{} })
+	stop := n.follow(ctx, func() receiver.Progress { return receiver.Progress{} }, nothing{}.trouble)
 	fill()
 	n.change()
 	pgtest.Eventually(t, time.Minute, n.failed.Load, "a message waits for ever")

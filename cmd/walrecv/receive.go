@@ -27,6 +27,7 @@ type background interface {
 	run(ctx context.Context) error   // until ctx ends
 	drain(ctx context.Context) error // after run: what is left, until it is done or ctx ends
 	nudge()                          // segments were sealed; never blocks
+	trouble() string                 // why it cannot be done at the moment; "" if nothing is in the way
 }
 
 // runReceive is the work of "walrecv receive".
@@ -85,7 +86,7 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 	r := receiver.New(o, w.noting(keeper, spool), log)
 	bg = beside(r)
 	defer w.serve(r, spool, bg)()
-	defer n.follow(ctx, r.Progress)()
+	defer n.follow(ctx, r.Progress, bg.trouble)()
 	defer a.reload.follow(n, func(now receiveConfig) {
 		r.SetIntervals(time.Duration(now.flushInterval), time.Duration(now.statusInterval))
 		n.setFlushInterval(time.Duration(now.flushInterval))
@@ -195,3 +196,4 @@ type nothing struct{}
 func (nothing) run(ctx context.Context) error { <-ctx.Done(); return nil }
 func (nothing) drain(context.Context) error   { return nil }
 func (nothing) nudge()                        {}
+func (nothing) trouble() string               { return "" }

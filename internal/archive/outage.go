@@ -39,6 +39,7 @@ type outage struct {
 	failing int // uploads whose last try failed
 	tries   int // that failed since it began
 	since   time.Time
+	why     error         // the last try failed
 	over    chan struct{} // closed when an upload works that has failed before
 }
 
@@ -48,6 +49,7 @@ func (o *outage) failed(what string, err error, first bool) <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.tries++
+	o.why = err
 	if first {
 		o.failing++
 	}
@@ -60,6 +62,16 @@ func (o *outage) failed(what string, err error, first bool) <-chan struct{} {
 	o.on, o.since = true, time.Now()
 	o.log.Warn("cannot archive; trying again until it works; WAL waits in the spool: correct what the error says", "file", what, "error", err)
 	return o.over
+}
+
+// trouble is why the last try failed; nil while archiving works.
+func (o *outage) trouble() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.on {
+		return nil
+	}
+	return o.why
 }
 
 // succeeded records the success of an upload.

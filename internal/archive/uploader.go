@@ -131,6 +131,10 @@ func (u *Uploader) Archived() (at segment.Position, ok bool) {
 // false if there is nothing. It may be called from any goroutine.
 func (u *Uploader) Oldest() (at time.Time, ok bool) { return u.waiting.oldest() }
 
+// Trouble is why archiving does not work now, though it is tried again and again; nil
+// while it does. It may be called from any goroutine.
+func (u *Uploader) Trouble() error { return u.outage.trouble() }
+
 // Run archives until ctx ends, and then returns nil at once: what was in flight
 // may be archived or not. Any other end is an error that trying again would not
 // mend: a [ConflictError], a [DamagedError] in the way, a segment that is not

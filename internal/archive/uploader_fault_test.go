@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -137,6 +138,9 @@ func TestOutageIsToldOfTwice(t *testing.T) {
 		if len(lines) != 1 || !strings.HasPrefix(lines[0], "WARN cannot archive") || !strings.Contains(lines[0], storagetest.ErrInjected.Error()) {
 			t.Errorf("six hours without a store: logged %q", lines)
 		}
+		if err := u.Trouble(); !errors.Is(err, storagetest.ErrInjected) {
+			t.Errorf("six hours without a store: trouble %v", err)
+		}
 		// 4 workers, a try every 10 to 30 s.
 		if tries := store.Requests(); tries < 4*6*3600/30 || tries > 4*6*3600/10+100 {
 			t.Errorf("%d tries in six hours", tries)
@@ -147,6 +151,9 @@ func TestOutageIsToldOfTwice(t *testing.T) {
 		r.expectArchived("31 s after the outage")
 		if lines := r.log.lines(); len(lines) != 2 || !strings.HasPrefix(lines[1], "INFO archiving works again failed_tries=") {
 			t.Errorf("after the outage: logged %q", lines)
+		}
+		if err := u.Trouble(); err != nil {
+			t.Errorf("after the outage: trouble %v", err)
 		}
 
 		// The next one is told of again, also if the uploader was stopped in it.

@@ -29,7 +29,8 @@ type Live struct {
 
 	LagBytes map[string]uint64 `json:"lag_bytes"` // by stage
 
-	Archive    bool   `json:"archive"` // there is one
+	Archive    bool   `json:"archive"`   // there is one
+	Archiving  bool   `json:"archiving"` // into it, and nothing is in the way
 	SpoolBytes *int64 `json:"spool_bytes,omitempty"`
 	SpoolMax   int64  `json:"spool_max_bytes,omitzero"`
 	Gaps       *int   `json:"gaps,omitempty"`
@@ -61,7 +62,7 @@ func (m *Monitor) Live() Live {
 		l.LagBytes[lag.stage] = lag.bytes
 	}
 	if m.o.Archive {
-		l.Archived, l.SpoolMax = s.Archived, s.SpoolMax
+		l.Archived, l.SpoolMax, l.Archiving = s.Archived, s.SpoolMax, s.ArchiveTrouble == ""
 	}
 	if spool, known := m.o.Spool(); known {
 		l.SpoolBytes, l.Gaps = &spool.Bytes, &spool.Gaps

@@ -29,11 +29,15 @@ func TestLive(t *testing.T) {
 		`"ready":true`, `"system_identifier":"7001"`, `"postgresql_major":15`, `"wal_segment_size":1048576`, `"timeline":3`,
 		`"server_lsn":"0/3E8"`, `"received_lsn":"0/384"`, `"written_lsn":"0/384"`, `"flushed_lsn":"0/320"`, `"sealed_lsn":"0/2BC"`, `"archived_lsn":"0/258"`,
 		`"lag_bytes":{"archived":400,"flushed":200,"received":100,"written":100}`, `"spool_bytes":4096`, `"spool_max_bytes":8192`,
-		`"gaps":1`, `"wal_bytes_total":12345`, `"wal_verify_failures_total":1`, `"reconnects_total":2`,
+		`"archive":true`, `"archiving":true`, `"gaps":1`, `"wal_bytes_total":12345`, `"wal_verify_failures_total":1`, `"reconnects_total":2`,
 	} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%s is missing in %s", part, got)
 		}
+	}
+	f.set(func(s *State) { s.ArchiveTrouble = "no room" })
+	if got := document(m); !strings.Contains(got, `"archiving":false`) {
+		t.Errorf("in an outage of the archive: %s", got)
 	}
 	m, _ = newMonitor(false, State{})
 	got = document(m)
@@ -61,6 +65,7 @@ func TestProblems(t *testing.T) {
 			"paused":                    {func(s *State) { s.PausedSince = time.Now() }, true, time.Minute, "paused for 1m0s, 0s behind the server: the spool has reached --spool-max; The archive takes"},
 			"archiving, a little late":  {func(s *State) { s.OldestUnarchived = time.Now() }, true, 30 * time.Second, ""},
 			"archiving late":            {func(s *State) { s.OldestUnarchived = time.Now() }, true, 31 * time.Second, "archiving is 31s behind; What the archive does not hold"},
+			"an archive that fails":     {func(s *State) { s.OldestUnarchived, s.ArchiveTrouble = time.Now(), "no room" }, true, time.Second, "archiving is 1s behind: no room; What the archive does not hold"},
 			"an archive that is away":   {func(s *State) { s.ArchiveReached, s.ArchiveAsked = false, time.Now() }, true, 40 * time.Second, "the archive was not reached yet, for 40s; What"},
 			"a directory that is full":  {func(s *State) { s.SpoolMax = 5000 }, true, 0, "the directory holds 81 % of --spool-max; When it is full"},
 			"WAL that is not sound":     {func(s *State) { s.VerifyFailures = 2 }, true, 0, "WAL that came was not sound (places since the start: 2); The log"},
@@ -84,6 +89,20 @@ func TestProblems(t *testing.T) {
 			if c.want == "" && len(got) > 0 || c.want != "" && (len(got) != 1 || !strings.HasPrefix(got[0], c.want)) {
 				t.Errorf("%s: %q, want %q", what, got, c.want)
 			}
+		}
+	})
+}
+
+// TestProblemsTogether: of several things that are wrong each is said with its own remedy.
+func TestProblemsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := newMonitor(true, State{Streaming: true, ArchiveReached: true, OldestUnarchived: time.Now()})
+		f.slot = Slot{Status: SlotUnreserved}
+		m.look(time.Now())
+		time.Sleep(45 * time.Second)
+		problems := m.Live().Problems
+		if len(problems) != 2 || problems[0].What != "archiving is 45s behind" || problems[1].What != f.slot.Danger() {
+			t.Errorf("%q", problems)
 		}
 	})
 }

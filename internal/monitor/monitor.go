@@ -43,6 +43,7 @@ type State struct {
 	ArchiveAsked     time.Time
 	ArchiveReached   bool
 	OldestUnarchived time.Time
+	ArchiveTrouble   string // why archiving does not work; "" while it does
 
 	SpoolMax int64 // bytes that the segments of the spool may take; 0: no limit
 }

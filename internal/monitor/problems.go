@@ -28,8 +28,11 @@ func (m *Monitor) problems(s State, l *Live) []Problem {
 		}
 		add(streaming, "It is tried again by itself. See that the server runs and lets this receiver in: walrecv check says what is in the way. The server keeps the WAL for it in its slot; without a slot it may remove it.")
 	}
-	if late := l.OldestUnarchived; late != nil && *late > m.readyLag().Seconds()/2 && len(l.Status) > 1 {
-		add(l.Status[1], "What the archive does not hold is on the server and on this machine only. See that the archive answers and takes WAL: the log has its errors. walrecv goes on by itself.")
+	if archiving := l.archivingStatus; archiving != "" && (s.ArchiveTrouble != "" || *l.OldestUnarchived > m.readyLag().Seconds()/2) {
+		if s.ArchiveTrouble != "" {
+			archiving += ": " + s.ArchiveTrouble
+		}
+		add(archiving, "What the archive does not hold is on the server and on this machine only. See that the archive answers and takes WAL: walrecv check says what is in the way. walrecv goes on by itself.")
 	}
 	if l.Slot != nil && l.Slot.Danger() != "" {
 		do := "See why this receiver is behind or away. If the server's disk has room, raise max_slot_wal_keep_size there."

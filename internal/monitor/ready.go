@@ -18,6 +18,8 @@ type Readiness struct {
 	// danger, the slot, and, if it is behind, archiving. Probes show them to everybody,
 	// so there is nothing in them that errors tell: no hosts, users, databases, files.
 	Status []string `json:"status"`
+
+	archivingStatus string // of these the one that says how archiving is; "" if nothing waits
 }
 
 // statusStreaming is how streaming is if nothing is wrong with it.
@@ -48,8 +50,8 @@ func (m *Monitor) readiness(s State, lags []lag, now time.Time) Readiness {
 	if waits, known := s.unarchived(now); known && m.o.Archive {
 		seconds := waits.Seconds()
 		r.OldestUnarchived = &seconds
-		if status := archivingStatus(s, waits); status != "" {
-			r.judge(status, waits <= m.readyLag())
+		if r.archivingStatus = archivingStatus(s, waits); r.archivingStatus != "" {
+			r.judge(r.archivingStatus, waits <= m.readyLag())
 		}
 	}
 	return r

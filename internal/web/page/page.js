@@ -39,7 +39,7 @@ function verdict() {
       : live.paused_since ? "Streaming is paused"
       : live.status[0] !== "streaming" ? "Streaming, behind the server"
       : !live.archive ? "Streaming"
-      : live.ready || live.status.length < 2 ? "Streaming and archiving" : "Streaming, not archiving";
+      : live.archiving && (live.ready || live.status.length < 2) ? "Streaming and archiving" : "Streaming, not archiving";
     if (list.length && /^Streaming( and archiving)?$/.test(words)) words += list.length > 1 ? "; " + list.length + " things are wrong" : "; one thing is wrong";
   }
   $("verdict").dataset.state = $("wrong").dataset.state = state;
@@ -128,7 +128,7 @@ function positions() {
   for (let i = 1; i < segments && segments <= 40; i++) ticks.push(i * 1000 / segments);
   if (body.children.length !== there.length) {
     body.replaceChildren(...there.map(([stage, name, meaning]) => el("tr", { id: "at-" + stage },
-      el("th", { scope: "row" }, name, el("small", {}, meaning)), el("td", { class: "mono" }), el("td", { class: "n", "data-name": "behind" }), el("td", { class: "n", "data-name": "for" }),
+      el("th", { scope: "row" }, name, " ", el("small", {}, meaning)), el("td", { class: "mono" }), el("td", { class: "n", "data-name": "behind" }), el("td", { class: "n", "data-name": "for" }),
       el("td", { class: "track", "aria-hidden": "true" }, svg("svg", { viewBox: "0 0 1000 14", preserveAspectRatio: "none" })))));
   }
   there.forEach(([stage], i) => {
