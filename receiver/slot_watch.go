@@ -52,7 +52,18 @@ type slotWatch struct {
 	silent    bool // that the server does not answer is logged
 }
 
-func (w *slotWatch) ask(ctx context.Context) (s SlotState, err error) {
+// ask asks once more if the connection had been there before: it mostly breaks together
+// with the stream, which is when the answer matters.
+func (w *slotWatch) ask(ctx context.Context) (SlotState, error) {
+	before := w.conn != nil
+	s, err := w.askOnce(ctx)
+	if before && w.conn == nil && ctx.Err() == nil {
+		s, err = w.askOnce(ctx)
+	}
+	return s, err
+}
+
+func (w *slotWatch) askOnce(ctx context.Context) (s SlotState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, slotTimeout)
 	defer cancel()
 	if w.conn == nil {

@@ -16,12 +16,14 @@ type heardOfSlot struct {
 	mu    sync.Mutex
 	state receiver.SlotState
 	err   error
+	times int
 }
 
 func (h *heardOfSlot) hear(s receiver.SlotState, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.state, h.err = s, err
+	h.times++
 }
 
 func (h *heardOfSlot) last() (receiver.SlotState, error) {
@@ -30,13 +32,19 @@ func (h *heardOfSlot) last() (receiver.SlotState, error) {
 	return h.state, h.err
 }
 
+func (h *heardOfSlot) often() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.times
+}
+
 // The slot is asked for when streaming begins and ends, on a new connection each time
 // there is a new stream. That the server does not let the watch in is said once.
 func TestWatchSlot(t *testing.T) {
 	var server *fakepg.Server
-	var refused atomic.Bool
+	var refused, away atomic.Bool
 	hba := func(_ *fakepg.Conn, parameters map[string]string) *fakepg.Error {
-		if parameters["replication"] == "" && refused.Load() {
+		if replication := parameters["replication"] != ""; !replication && refused.Load() || replication && away.Load() {
 			return &fakepg.Error{Code: "28000", Message: "no pg_hba.conf entry"}
 		}
 		return nil
@@ -54,6 +62,18 @@ func TestWatchSlot(t *testing.T) {
 		return err == nil && state.WALStatus == "reserved" && state.User.Application == "walrecv"
 	}
 	eventually(t, known)
+
+	// Its connection breaks with the stream.
+	often := heard.often()
+	away.Store(true)
+	server.CutAll()
+	eventually(t, func() bool { return heard.often() > often })
+	if _, err := heard.last(); err != nil {
+		t.Errorf("the stream has ended, and the slot is not known: %v", err)
+	}
+	away.Store(false)
+	eventually(t, func() bool { return r.recv.Progress().Streaming })
+
 	refused.Store(true)
 	for range 2 {
 		server.CutAll()
