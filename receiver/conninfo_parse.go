@@ -132,6 +132,10 @@ func parseURI(text string) ([]setting, error) {
 	if err != nil {
 		return nil, err
 	}
+	if strings.Contains(hosts, "@") {
+		// What stands before it is of the password, and would be shown as a host.
+		return nil, &ConnInfoError{Option: "host", Reason: "there is an @ in it; in a user name or a password it is written %40 in a URI"}
+	}
 	path, query, _ := strings.Cut(rest, "?")
 	for _, s := range []setting{{"host", hosts}, {"port", ports}, {"dbname", strings.TrimPrefix(path, "/")}} {
 		if s.value == "" {
@@ -226,11 +230,11 @@ func decodePercent(raw string) (string, error) {
 			continue
 		}
 		if i+2 >= len(raw) {
-			return "", fmt.Errorf("a %% is not followed by two hexadecimal digits")
+			return "", fmt.Errorf("a %% is not followed by two hexadecimal digits (a %% itself is written %%25 in a URI)")
 		}
 		high, low := hexDigit(raw[i+1]), hexDigit(raw[i+2])
 		if high < 0 || low < 0 {
-			return "", fmt.Errorf("a %% is not followed by two hexadecimal digits")
+			return "", fmt.Errorf("a %% is not followed by two hexadecimal digits (a %% itself is written %%25 in a URI)")
 		}
 		if high == 0 && low == 0 {
 			return "", fmt.Errorf("%%00 is not allowed")

@@ -235,6 +235,7 @@ func TestConnInfoRefused(t *testing.T) {
 		{"host=h\x00", "", "NUL"},
 		{"postgresql://u:" + secret + "@[::1/x", "host", "brackets"},
 		{"postgresql://u@u:" + secret + "@h/x", "port", "65535"},
+		{"postgresql://u:p@" + secret + "@h/x", "host", "%40"},
 		{"postgresql://u:" + secret + "%zz@h", "password", "hexadecimal"},
 		{"postgresql://u:" + secret + "%00@h", "password", "%00"},
 		{"postgresql://h/?password=" + secret + " x", "password", "space"},
