@@ -28,11 +28,16 @@ func (a *app) checkConfig(asking *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
-		a.checkOne(cmd, args, found)
+		for _, text := range a.checkOne(cmd, args, found) {
+			found.warn("%s", text)
+		}
 	} else {
 		visitCommands(a.newRoot(), func(c *cobra.Command) {
 			a.checkAny(asking, c, found)
 		})
+		if path != "" && len(found.faults) == 0 {
+			a.checkTables(asking, path, found)
+		}
 	}
 	for _, text := range found.warnings {
 		say(a.stderr, "walrecv: warning: %s\n", oneLine(text))
@@ -114,16 +119,59 @@ func (a *app) checkAny(asking, c *cobra.Command, found *findings) {
 	}
 }
 
-// checkOne does all that a command does before it asks a server or a store.
-func (a *app) checkOne(cmd *cobra.Command, args []string, found *findings) {
+// alone are the commands that may run with nothing on their command lines, by their
+// tables.
+var alone = map[string][]string{
+	"backup": {"backup", "create"}, "check": {"check"}, "drill": {"drill"}, "prune": {"prune"}, "push": {"push"},
+	"receive": {"receive"}, "restore": {"restore"}, "status": {"status"}, "verify": {"verify"},
+}
+
+// checkTables looks at what the commands would do that have a table in the file. What
+// one would refuse is a warning: the rest may stand on its command line, or what it
+// needs on another host.
+func (a *app) checkTables(asking *cobra.Command, path string, found *findings) {
+	doc, err := readDocument(path)
+	if err != nil {
+		found.add(err)
+		return
+	}
+	var refused []string
+	by := map[string][]string{}
+	for _, e := range doc.entries("") {
+		args := alone[e.key]
+		if args == nil {
+			continue
+		}
+		own := &findings{}
+		cmd, err := a.target(asking, args)
+		if err == nil {
+			a.checkOne(cmd, args, own)
+		}
+		own.add(err)
+		for _, err := range own.faults {
+			text := err.Error()
+			if by[text] == nil {
+				refused = append(refused, text)
+			}
+			by[text] = append(by[text], strings.Join(args, " "))
+		}
+		for _, text := range own.warnings {
+			found.warn("%s", text)
+		}
+	}
+	for _, text := range refused {
+		found.warn("%s; as the file stands, that is refused by: %s", text, strings.Join(by[text], ", "))
+	}
+}
+
+// checkOne does all that a command does before it asks a server or a store. It returns
+// what is of no use to it.
+func (a *app) checkOne(cmd *cobra.Command, args []string, found *findings) (useless []string) {
 	l := newLoader(cmd, cmd.Root)
 	l.load(environment(a.environ))
-	for _, text := range l.useless {
-		found.warn("%s", text)
-	}
 	found.add(l.faults...)
 	if len(l.faults) > 0 {
-		return
+		return l.useless
 	}
 	// The rules between options are the command's own.
 	dry := *a
@@ -134,6 +182,7 @@ func (a *app) checkOne(cmd *cobra.Command, args []string, found *findings) {
 	}
 	found.add(err)
 	found.add(a.checkFiles(cmd, found)...)
+	return l.useless
 }
 
 // checkFiles reads what the options of a command name.

@@ -61,13 +61,16 @@ directory = "/spool"
 slot = "pg-2"
 [restore]
 prefetch_dir = "relative"
+[drill]
 `)
 	for _, c := range []struct {
 		args string
 		code int
 		says string
 	}{
-		{"", 0, ""},
+		{"", 0, `warning: "pg-2" is no name for a replication slot`},
+		{"", 0, "as the file stands, that is refused by: receive\n"},
+		{"", 0, "warning: --decrypt-with: open /not/there: no such file or directory; as the file stands, that is refused by: restore, drill\n"},
 		{"receive --slot pg_2", 0, "warning: FILE:7: [restore] is for another command"},
 		{"receive", 2, `"pg-2" is no name for a replication slot`},
 		{"receive -S s --synchronous --no-sync", 2, "cannot use --synchronous together with --no-sync"},
@@ -92,6 +95,10 @@ prefetch_dir = "relative"
 		if o.receive != nil || o.restore != nil || o.push != nil {
 			t.Errorf("%s: the command did its work", c.args)
 		}
+	}
+	marked := writeFile(t, "\ufeff[receive]\r\ndirectory = \"/spool\"\r\nslot = \"s\"\r\n")
+	if o := walrecv(nil, "config", "check", "--config", marked); o.code != exitDone || o.stderr != "" {
+		t.Errorf("a file from Windows: exit %d, %q", o.code, o.stderr)
 	}
 	if o := walrecv(nil, "config", "check"); o.code != exitDone || !strings.HasPrefix(o.stdout, "the environment is right") {
 		t.Errorf("without a file: exit %d, %q, %q", o.code, o.stdout, o.stderr)

@@ -24,10 +24,11 @@ func (a *app) newConfigCheck() *cobra.Command {
 		Use:   "check [COMMAND [OPTION]...]",
 		Short: "Check the configuration file and the environment",
 		Long: `Reads the configuration file and the environment as every command does, and shows
-all that is wrong. With a command it also checks what concerns more than one option,
-the files that hold keys, and how to connect, as that command does before it connects;
-options that stand behind it count like those of its own command line. Nothing is ever
-connected or written.
+all that is wrong. What concerns more than one option, the files that hold keys, and how
+to connect, is checked as the commands do before they connect: without a command for all
+that have a table in the file, and what one would refuse is a warning; with a command for
+that one, and options that stand behind it count like those of its own command line.
+Nothing is ever connected or written.
 
   0  nothing is wrong; there can be warnings
   2  something is wrong`,

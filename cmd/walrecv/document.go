@@ -118,6 +118,7 @@ func readDocument(path string) (*document, error) {
 	if bytes.IndexByte(doc.data, 0) >= 0 {
 		return nil, usageError("the configuration file %s is no text: it has a zero byte", path)
 	}
+	doc.data = bytes.TrimPrefix(doc.data, []byte("\ufeff")) // as some editors begin a file
 	if err := toml.Unmarshal(doc.data, &doc.content); err != nil {
 		var syntax *toml.DecodeError
 		if errors.As(err, &syntax) {
