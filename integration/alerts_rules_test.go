@@ -3,7 +3,6 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,8 +23,8 @@ import (
 // for, and promtool says which alerts fire.
 type alerts struct {
 	mu         sync.Mutex
-	situations []promTest
-	expected   map[string]bool // alerts that fire in some situation
+	situations map[time.Duration][]promTest // by how often they are looked at
+	expected   map[string]bool              // alerts that fire in some situation
 }
 
 // promTest is a test of promtool; its files are YAML, which JSON is.
@@ -87,14 +86,16 @@ type situation struct {
 	lasts  time.Duration // from then on; 0: half an hour
 	gone   bool          // the receivers do not answer
 
-	fires  []string
-	passes bool // and does not any more in the end
+	fires  firing
+	passes time.Duration // they do not fire any more after so long; 0: they go on
 }
 
+// firing are the alerts that fire, and after how long each.
+type firing map[string]time.Duration
+
 const (
-	promStep   = time.Minute     // how often Prometheus scrapes
-	promLook   = 5 * time.Minute // how often it looks at its rules
-	promBefore = 10              // steps
+	promStep   = time.Minute // how often Prometheus scrapes
+	promBefore = 10          // steps
 
 	// between is the time between two scrapes, which tell what grows with time.
 	between = 700 * time.Millisecond
@@ -104,6 +105,10 @@ const (
 func (a *alerts) add(s situation, receivers ...*receiver) {
 	if s.lasts == 0 {
 		s.lasts = 30 * time.Minute
+	}
+	every := time.Minute // Prometheus looks at its rules
+	if s.lasts > 3*hour {
+		every = 5 * time.Minute // or promtool takes long
 	}
 	test := promTest{Name: s.name, Interval: promStep.String()}
 	first := make([]scrape, len(receivers))
@@ -117,42 +122,43 @@ func (a *alerts) add(s situation, receivers ...*receiver) {
 	}
 	for i, r := range receivers {
 		labels := fmt.Sprintf("job=\"walrecv\",instance=\"%d\"", i)
-		steps := promBefore + int(s.lasts/promStep)
 		up := 0
 		if !s.gone {
 			up = 1
 			test.Input = append(test.Input, s.series(first[i], r.told(), i == 0, labels)...)
 		}
-		test.Input = append(test.Input, promSeries{fmt.Sprintf("up{%s}", labels), fmt.Sprintf("%dx%d", up, steps)})
+		test.Input = append(test.Input, promSeries{fmt.Sprintf("up{%s}", labels), fmt.Sprintf("1x%d %dx%d", promBefore-1, up, s.lasts/promStep)})
 	}
 	if len(receivers) == 0 {
-		test.Input = []promSeries{{`up{job="another"}`, "1x60"}}
+		test.Input = []promSeries{{`up{job="walrecv"}`, fmt.Sprintf("1x%d stale", promBefore-1)}}
 	}
 	end := promBefore*promStep + s.lasts
-	firing := promExpr{
-		Expr: fmt.Sprintf("count by (alertname) (last_over_time(ALERTS{alertstate=\"firing\"}[%ds]))", int(end.Seconds())),
+	fired := promExpr{
+		Expr: fmt.Sprintf(`max by (alertname) (count_over_time(ALERTS{alertstate="firing"}[%ds]))`, int(end.Seconds())),
 		At:   end.String(), Samples: []promSample{},
 	}
-	for _, name := range s.fires {
-		firing.Samples = append(firing.Samples, promSample{fmt.Sprintf("{alertname=%q}", name), 1})
+	for name, delay := range s.fires {
+		looks := (s.lasts-delay)/every + 1
+		if s.passes > 0 {
+			looks = s.passes / every
+		}
+		fired.Samples = append(fired.Samples, promSample{fmt.Sprintf("{alertname=%q}", name), float64(looks)})
 	}
-	test.Exprs = []promExpr{firing}
-	if s.passes {
-		test.Exprs = append(test.Exprs, promExpr{`ALERTS{alertstate="firing"}`, end.String(), []promSample{}})
-	}
+	test.Exprs = []promExpr{fired}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.situations = append(a.situations, test)
-	for _, name := range s.fires {
-		if a.expected == nil {
-			a.expected = map[string]bool{}
-		}
+	if a.situations == nil {
+		a.situations, a.expected = map[time.Duration][]promTest{}, map[string]bool{}
+	}
+	a.situations[every] = append(a.situations[every], test)
+	for name := range s.fires {
 		a.expected[name] = true
 	}
 }
 
 // series is what a receiver told twice, as it goes on if nothing happens: what counts
-// the seconds goes on counting, and a moment in the past stays where it was.
+// the seconds of this situation goes on counting, and a moment in the past stays where
+// it was, to the hour.
 func (s situation) series(one, two scrape, hasBefore bool, labels string) (all []promSeries) {
 	steps := int(s.lasts / promStep)
 	took := two.at.Sub(one.at).Seconds()
@@ -162,10 +168,11 @@ func (s situation) series(one, two scrape, hasBefore bool, labels string) (all [
 		base, own, _ := strings.Cut(strings.TrimSuffix(name, "}"), "{")
 		switch {
 		case strings.HasSuffix(base, "_timestamp_seconds"):
-			value += begin - float64(two.at.UnixMilli())/1000 - s.aged.Seconds()
+			age := s.aged + two.at.Sub(time.UnixMilli(int64(value*1000))).Truncate(time.Hour)
+			value = begin - age.Seconds()
 		case countsSeconds[base]:
-			if grown := value - one.values[name]; grown > took/2 {
-				step = math.Round(grown/took) * promStep.Seconds()
+			if value-one.values[name] > took/2 {
+				value, step = 0, promStep.Seconds()
 			}
 		}
 		earlier := fmt.Sprintf("_x%d", promBefore)
@@ -182,7 +189,7 @@ func (s situation) series(one, two scrape, hasBefore bool, labels string) (all [
 	return all
 }
 
-// countsSeconds are gauges that say how long something has lasted.
+// countsSeconds are gauges that say how long something has lasted, if it still does.
 var countsSeconds = map[string]bool{"walrecv_lag_seconds": true, "walrecv_oldest_unarchived_seconds": true}
 
 func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
@@ -237,14 +244,16 @@ func (a *alerts) run(t *testing.T) {
 	for name := range a.expected {
 		t.Errorf("there is no alert %s", name)
 	}
-	file := map[string]any{"rule_files": []string{rulesFile(t)}, "evaluation_interval": promLook.String(), "tests": a.situations}
-	text, err := json.MarshalIndent(file, "", " ")
-	if err != nil {
-		t.Fatal(err)
+	for every, situations := range a.situations {
+		file := map[string]any{"rule_files": []string{rulesFile(t)}, "evaluation_interval": every.String(), "tests": situations}
+		text, err := json.MarshalIndent(file, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "situations.yml")
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		promtool(t, "", "test", "rules", path)
 	}
-	path := filepath.Join(t.TempDir(), "situations.yml")
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	promtool(t, "", "test", "rules", path)
 }

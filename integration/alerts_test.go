@@ -2,8 +2,8 @@ package integration
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -61,18 +61,18 @@ func alertsOfArchive(t *testing.T, a *alerts) {
 	settled()
 	r.metricBecomes("archived_lsn", positive)
 	a.add(situation{name: "new"}, r)
-	a.add(situation{name: "never a backup", lasts: 25 * hour, fires: []string{"WalrecvNoBackup"}}, r)
+	a.add(situation{name: "never a backup", lasts: 25 * hour, fires: firing{"WalrecvNoBackup": day}}, r)
 
 	b.create(c)
 	again("last_backup_timestamp_seconds")
 	a.add(situation{name: "a first backup"}, r)
-	a.add(situation{name: "never a drill", lasts: 25 * hour, fires: []string{"WalrecvNoDrill"}}, r)
-	a.add(situation{name: "no backup for days", aged: 3 * day, fires: []string{"WalrecvBackupOld"}}, r)
+	a.add(situation{name: "never a drill", lasts: 25 * hour, fires: firing{"WalrecvNoDrill": day}}, r)
+	a.add(situation{name: "no backup for days", aged: 47 * hour, lasts: 2 * hour, fires: firing{"WalrecvBackupOld": 71 * time.Minute}}, r)
 
 	w := &drillable{c: c}
 	w.drill(t, b.url, "--check", "select false").Start().Wait(patience)
 	again("last_drill_timestamp_seconds")
-	a.add(situation{name: "a drill that failed", fires: []string{"WalrecvDrillFailed"}}, r)
+	a.add(situation{name: "a drill that failed", fires: firing{"WalrecvDrillFailed": 0}}, r)
 
 	w.drill(t, b.url).run(0)
 	again("last_drill_success")
@@ -81,21 +81,21 @@ func alertsOfArchive(t *testing.T, a *alerts) {
 	r.metricBecomes("sealed_lsn", positive)
 	a.add(situation{name: "all is well", lasts: 25 * hour}, r)
 	r.exports()
-	a.add(situation{name: "a drill last week", aged: 7 * day, fires: []string{"WalrecvBackupOld"}}, r)
-	a.add(situation{name: "no drill for days", aged: 9 * day, fires: []string{"WalrecvBackupOld", "WalrecvDrillOld"}}, r)
+	a.add(situation{name: "a drill last week", aged: 7 * day, fires: firing{"WalrecvBackupOld": 10 * time.Minute}}, r)
+	a.add(situation{name: "no drill for days", aged: 8*day - hour, lasts: 2 * hour, fires: firing{"WalrecvBackupOld": 10 * time.Minute, "WalrecvDrillOld": 71 * time.Minute}}, r)
 
 	rename(t, b.url, b.url+".away")
 	emit(c, 1500)
 	r.flushed()
 	r.metricBecomes("oldest_unarchived_seconds", positive)
-	a.add(situation{name: "archive away", fires: []string{"WalrecvNotArchiving"}}, r)
+	a.add(situation{name: "archive away", fires: firing{"WalrecvNotArchiving": 7 * time.Minute}}, r)
 	rename(t, b.url+".away", b.url)
 	r.stop()
-	a.add(situation{name: "receiver gone", gone: true, fires: []string{"WalrecvDown"}}, r)
-	a.add(situation{name: "no receiver is scraped", fires: []string{"WalrecvDown"}})
+	a.add(situation{name: "receiver gone", gone: true, fires: firing{"WalrecvDown": 2 * time.Minute}}, r)
+	a.add(situation{name: "no receiver is scraped", fires: firing{"WalrecvDown": 2 * time.Minute}})
 
 	url := newArchive(t)
-	r = watched(fresh(t, c, "-S", "spool", "--ensure-slot", "--archive", url), "--spool-max", "8MB").start()
+	r = watched(fresh(t, c, "-S", "spool", "--ensure-slot", "--archive", url), "--spool-max", "9MB").start()
 	r.flushed()
 	r.metricBecomes("oldest_unarchived_seconds", is(0))
 	rename(t, url, url+".away")
@@ -104,18 +104,19 @@ func alertsOfArchive(t *testing.T, a *alerts) {
 		pgtest.Eventually(t, patience, func() bool {
 			emit(c, 200)
 			r.flushed() // else more may be under way than there is room for
-			return r.metrics()["spool_bytes"] > share*(8<<20)
+			return r.metrics()["spool_bytes"] > share*(9<<20)
 		}, "the spool is not filled")
 		r.metricBecomes("oldest_unarchived_seconds", positive)
 	}
 	fill(0.4)
-	a.add(situation{name: "spool half full", fires: []string{"WalrecvNotArchiving"}}, r)
+	before := r.told()
+	a.add(situation{name: "spool half full", fires: firing{"WalrecvNotArchiving": 7 * time.Minute}}, r)
 	fill(0.85)
-	a.add(situation{name: "spool nearly full", fires: []string{"WalrecvNotArchiving", "WalrecvSpoolFilling"}}, r)
+	a.add(situation{name: "spool nearly full", fires: firing{"WalrecvNotArchiving": 7 * time.Minute, "WalrecvSpoolFilling": 5 * time.Minute}}, r)
 	emit(c, 9000)
 	r.metricBecomes("paused", is(1))
 	r.metricBecomes(`lag_seconds{stage="flushed"}`, positive)
-	a.add(situation{name: "spool full", fires: []string{"WalrecvNotArchiving", "WalrecvSpoolFull"}}, r)
+	a.add(situation{name: "spool full", before: &before, fires: firing{"WalrecvNotArchiving": 7 * time.Minute, "WalrecvSpoolFull": 2 * time.Minute}}, r)
 	rename(t, url+".away", url)
 	r.stop()
 }
@@ -135,23 +136,26 @@ func alertsOfServer(t *testing.T, a *alerts) {
 	for n := range 8 {
 		c.Exec("select pg_terminate_backend(pid) from pg_stat_replication")
 		r.metricBecomes("reconnects_total", func(v float64) bool { return v > float64(n) })
+		if n == 3 {
+			a.add(situation{name: "a connection that broke sometimes", before: &before}, r)
+		}
 	}
 	r.flushed()
-	a.add(situation{name: "a connection that breaks", before: &before, lasts: 2 * hour, fires: []string{"WalrecvUnstable"}, passes: true}, r)
+	a.add(situation{name: "a connection that breaks", before: &before, lasts: 2 * hour, fires: firing{"WalrecvUnstable": 0}, passes: hour}, r)
 
 	// Nobody listens to one of a pair but the other one.
 	standby := watched(fresh(t, c, "-d", conn, "-S", "walrecv", "--ensure-slot"))
 	standby.launch()
 	standby.metricBecomes("waiting_for_slot", is(1))
 	a.add(situation{name: "a pair"}, r, standby)
-	a.add(situation{name: "something else has the slot", fires: []string{"WalrecvSlotTaken"}}, standby)
+	a.add(situation{name: "something else has the slot", fires: firing{"WalrecvSlotTaken": 5 * time.Minute}}, standby)
 	standby.stop()
 
 	r.stop()
 	c.Exec("revoke connect on database postgres from public")
 	r.start()
 	r.flushed()
-	a.add(situation{name: "kept out of the database", fires: []string{"WalrecvSlotUnknown"}}, r)
+	a.add(situation{name: "kept out of the database", fires: firing{"WalrecvSlotUnknown": 15 * time.Minute}}, r)
 	c.Exec("grant connect on database postgres to public")
 	before = r.told()
 	r.stop()
@@ -165,8 +169,8 @@ func alertsOfServer(t *testing.T, a *alerts) {
 	r.metricBecomes("streaming", is(1))
 	r.flushed()
 	r.metricBecomes("slot_known", is(1))
-	a.add(situation{name: "WAL that is damaged", fires: []string{"WalrecvWALDamaged"}}, r)
-	a.add(situation{name: "WAL that is damaged later", before: &before, lasts: 2 * hour, passes: true, fires: []string{"WalrecvWALDamaged"}}, r)
+	a.add(situation{name: "WAL that is damaged", fires: firing{"WalrecvWALDamaged": 0}}, r)
+	a.add(situation{name: "WAL that is damaged later", before: &before, lasts: 2 * hour, fires: firing{"WalrecvWALDamaged": 0}, passes: hour}, r)
 	flip(t, file, 5000)
 	r.stop()
 
@@ -181,12 +185,12 @@ func alertsOfServer(t *testing.T, a *alerts) {
 	r.metricBecomes(`lag_bytes{stage="flushed"}`, func(v float64) bool { return v > 10<<20 })
 	r.metricBecomes(`lag_seconds{stage="flushed"}`, positive)
 	r.metricBecomes("slot_known", is(1))
-	a.add(situation{name: "a slow network", fires: []string{"WalrecvBehind"}}, r)
+	a.add(situation{name: "a slow network", fires: firing{"WalrecvBehind": 7 * time.Minute}}, r)
 
 	c.Stop(pgtest.Immediate)
 	r.metricBecomes("streaming", is(0))
 	r.metricBecomes("slot_known", is(0))
-	a.add(situation{name: "server gone", fires: []string{"WalrecvNotStreaming"}}, r)
+	a.add(situation{name: "server gone", fires: firing{"WalrecvNotStreaming": 5 * time.Minute}}, r)
 	r.stop()
 }
 
@@ -207,17 +211,19 @@ func alertsOfSlot(t *testing.T, a *alerts) {
 		name   string
 		while  func() // it does not receive, and is not let in any more
 		status string
-		fires  string
+		fires  firing
 	}{
-		{"a little is held back", func() { emit(c, 500) }, "reserved", ""},
-		{"much is held back", func() { emit(c, 6000) }, "extended", "WalrecvSlotExtended"},
-		{"the limit is near", func() { emit(c, 14000) }, "extended", "WalrecvSlotInDanger"},
-		{"the limit is passed", func() { c.Set(map[string]string{"max_wal_size": "1GB"}); c.Reload(); emit(c, 18000) }, "unreserved", "WalrecvSlotInDanger"},
-		{"the slot is lost", func() { lose(t, c, "walrecv") }, "lost", "WalrecvSlotLost"},
+		{"a little is held back", func() { emit(c, 500) }, "reserved", nil},
+		{"much is held back", func() { emit(c, 9000) }, "extended", firing{"WalrecvSlotExtended": 5 * time.Minute}},
+		{"the limit is near", func() { emit(c, 14000) }, "extended", firing{"WalrecvSlotInDanger": time.Minute}},
+		{"the limit is passed", func() { c.Set(map[string]string{"max_wal_size": "1GB"}); c.Reload(); emit(c, 18000) }, "unreserved", firing{"WalrecvSlotInDanger": time.Minute}},
+		{"the slot is lost", func() { lose(t, c, "walrecv") }, "lost", firing{"WalrecvSlotLost": time.Minute}},
 	} {
 		r.keptOut(c, wire, step.while)
 		r.metricBecomes(slotStatus(step.status), is(1))
-		a.add(situation{name: step.name, fires: strings.Fields("WalrecvNotStreaming " + step.fires)}, r)
+		fires := firing{"WalrecvNotStreaming": 5 * time.Minute}
+		maps.Copy(fires, step.fires)
+		a.add(situation{name: step.name, fires: fires}, r)
 		if step.status != "lost" {
 			c.Exec("alter role sender replication")
 			r.metricBecomes("streaming", is(1))
@@ -227,7 +233,7 @@ func alertsOfSlot(t *testing.T, a *alerts) {
 	}
 	c.Exec("select pg_drop_replication_slot('walrecv')")
 	r.metricBecomes(slotStatus("missing"), is(1))
-	a.add(situation{name: "the slot is missing", fires: []string{"WalrecvNotStreaming", "WalrecvSlotLost"}}, r)
+	a.add(situation{name: "the slot is missing", fires: firing{"WalrecvNotStreaming": 5 * time.Minute, "WalrecvSlotLost": time.Minute}}, r)
 	r.stop()
 
 	c.Exec("alter role sender replication")
@@ -236,7 +242,7 @@ func alertsOfSlot(t *testing.T, a *alerts) {
 	consents.flushed()
 	consents.metricBecomes(slotStatus("reserved"), is(1))
 	consents.metricBecomes("oldest_unarchived_seconds", is(0))
-	a.add(situation{name: "a gap that was accepted", fires: []string{"WalrecvGap"}}, consents)
+	a.add(situation{name: "a gap that was accepted", fires: firing{"WalrecvGap": 0}}, consents)
 	consents.stop()
 }
 

@@ -59,12 +59,16 @@ func (r *receiver) metrics() map[string]float64 {
 		r.t.Fatalf("/metrics: %d %s", code, body)
 	}
 	values := map[string]float64{}
-	for _, line := range sampleLine.FindAllStringSubmatch(body, -1) {
-		value, err := strconv.ParseFloat(line[3], 64)
-		if err != nil {
-			r.t.Fatalf("%s: %v", line[0], err)
+	for line := range strings.Lines(body) { // often: a regular expression takes most of the time
+		if strings.HasPrefix(line, "#") {
+			continue
 		}
-		values[strings.TrimPrefix(line[1]+line[2], "walrecv_")] = value
+		at := strings.LastIndexByte(line, ' ') + 1
+		value, err := strconv.ParseFloat(strings.TrimSpace(line[at:]), 64)
+		if err != nil {
+			r.t.Fatalf("%s: %v", line, err)
+		}
+		values[strings.TrimPrefix(strings.TrimSpace(line[:at]), "walrecv_")] = value
 	}
 	return values
 }
