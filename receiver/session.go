@@ -380,7 +380,7 @@ func (s *session) switchTimeline(ctx context.Context, sink Sink, at segment.Posi
 	if err := s.keepHistories(at.Timeline+1, end.next-1); err != nil {
 		return at, err
 	}
-	s.r.log.Warn("the timeline ended, going on with the next",
+	s.r.log.Info("the timeline ended, going on with the next",
 		"timeline", uint32(at.Timeline), "next", uint32(end.next), "at", end.fork.String())
 	return segment.Position{Timeline: end.next, LSN: s.server.SegmentSize.Floor(end.fork)}, nil
 }

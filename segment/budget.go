@@ -61,7 +61,7 @@ func (b *budget) room() <-chan struct{} {
 	}
 	if b.full.IsZero() {
 		b.full = time.Now()
-		b.log.Warn("the spool is full: WAL is read from the server only as fast as the archive takes it; nothing is lost, the server keeps it",
+		b.log.Warn("the spool is full: WAL is read from the server only as fast as the archive takes it; the server keeps the rest: see that the archive takes WAL, or raise --spool-max",
 			"segments_bytes", b.used(), "spool_max", Size(b.max).String())
 	}
 	if b.freed == nil {

@@ -78,8 +78,8 @@ func TestRestoreCommand(t *testing.T) {
 		{"of another cluster", command(first, "--archive", archive, "--system-id", "7400000000000000002"), restore.CodeMisconfigured},
 		{"archive not mounted", command(first, "--archive", filepath.Join(archive, "nowhere")), restore.CodeMisconfigured},
 	} {
-		if c.o.code != c.code || c.o.stdout != "" || strings.Count(c.o.stderr, "\n") != 1 || !strings.HasPrefix(c.o.stderr, "walrecv: ") {
-			t.Errorf("%s: %+v; want %d and one line", c.what, c.o, c.code)
+		if c.o.code != c.code || c.o.stdout != "" || strings.Count(c.o.stderr, "\n") != 1 || !strings.HasPrefix(c.o.stderr, "walrecv: ") || strings.Count(c.o.stderr, "archive "+archive) > 1 {
+			t.Errorf("%s: %+v; want %d and one line that names the archive once", c.what, c.o, c.code)
 		}
 	}
 	if _, err := os.Stat(target); err == nil {

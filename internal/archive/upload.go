@@ -37,7 +37,7 @@ func (u *Uploader) upload(ctx context.Context, i item, turn <-chan struct{}) (o 
 		o.err = u.uploadPartial(ctx, i, turn)
 	}
 	if o.err == nil && i.archived == nil {
-		u.log.Debug("archived", "file", i.bases[0], "took", time.Since(began))
+		u.log.Debug("archived", "file", i.bases[0], "took", time.Since(began).Round(time.Millisecond).String())
 	}
 	return o
 }

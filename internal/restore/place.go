@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/segment"
@@ -201,14 +202,16 @@ func places(o *Options) []*openPlace {
 	return all
 }
 
-// troubled makes a finding of an error that a place gave, with its name.
+// troubled makes a finding of an error that a place gave, with its name, once.
 func (c *call) troubled(p *openPlace, err error) finding {
 	var local *localError
 	if errors.As(err, &local) {
 		return finding{unknown, local}
 	}
 	f := judge(c.missing(p, err))
-	f.err = fmt.Errorf("%s: %w", p, f.err)
+	if !strings.HasPrefix(f.err.Error(), p.String()) {
+		f.err = fmt.Errorf("%s: %w", p, f.err)
+	}
 	return f
 }
 
