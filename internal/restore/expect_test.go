@@ -2,8 +2,10 @@ package restore
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -182,6 +184,43 @@ func TestProofsOfRequestsTogether(t *testing.T) {
 					return
 				}
 			}
+		})
+	}
+}
+
+// beforeList is a store that waits for something before it lists.
+type beforeList struct {
+	storage.Store
+	wait func(prefix string)
+}
+
+func (s *beforeList) List(ctx context.Context, prefix string, fn func(storage.Info) error) error {
+	s.wait(prefix)
+	return s.Store.List(ctx, prefix, fn)
+}
+
+// TestPrunedIsAskedForLast: what is removed is recorded first, so that it is looked for
+// in the opposite order. A list of what was pruned that is on its way before the later
+// WAL is listed proves nothing.
+func TestPrunedIsAskedForLast(t *testing.T) {
+	n, next := seg(1, 5), seg(1, 6)
+	for _, helped := range []bool{false, true} {
+		bubble(t, fmt.Sprintf("helped %v", helped), func(t *testing.T) {
+			defer time.Sleep(time.Minute)
+			w := newWorld(t, recoverySignal)
+			w.o.RetryFor = time.Minute
+			w.put(next, wal(next, full))
+			w.farAway(nil, helped)
+			store := &beforeList{Store: w.store, wait: func(prefix string) {
+				if _, there := w.store.Get(w.key(next)); !there || !strings.HasPrefix(w.key(next), prefix) {
+					return
+				}
+				time.Sleep(time.Second) // all that was begun is answered
+				w.must(w.arch.PutPruned(t.Context(), archive.Pruned{Timeline: 1, Before: next.End(testSize)}, time.Now()))
+				w.must(w.store.Delete(t.Context(), w.key(next)))
+			}}
+			w.o.Archive.Open = func(context.Context) (storage.Store, error) { return store, nil }
+			w.want(name(n), CodeDamaged)
 		})
 	}
 }
