@@ -28,6 +28,7 @@ func (a *app) checkConfig(asking *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
+		path = (&loader{cmd: cmd}).configPath(environment(a.environ)) // it can stand behind it
 		for _, text := range a.checkOne(cmd, args, found) {
 			found.warn("%s", text)
 		}

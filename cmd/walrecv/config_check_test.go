@@ -100,6 +100,9 @@ prefetch_dir = "relative"
 	if o := walrecv(nil, "config", "check", "--config", marked); o.code != exitDone || o.stderr != "" {
 		t.Errorf("a file from Windows: exit %d, %q", o.code, o.stderr)
 	}
+	if o := walrecv(nil, "config", "check", "receive", "--config", marked); o.code != exitDone || o.stdout != marked+" and the environment are right\n" {
+		t.Errorf("a file behind the command: exit %d, %q", o.code, o.stdout)
+	}
 	if o := walrecv(nil, "config", "check"); o.code != exitDone || !strings.HasPrefix(o.stdout, "the environment is right") {
 		t.Errorf("without a file: exit %d, %q, %q", o.code, o.stdout, o.stderr)
 	}
