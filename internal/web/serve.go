@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,7 +55,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, log *slog.Logger) er
 			_ = server.Close() // of the listener, which is closed
 		}
 	})
-	err := server.Serve(s.access.listener(&bounded{l, make(chan struct{}, maxConnections)}))
+	err := server.Serve(s.access.listener(&bounded{Listener: l}))
 	cancel()
 	s.archive.close()
 	running.Wait()
@@ -95,36 +96,53 @@ func (c *complaints) Handle(ctx context.Context, r slog.Record) error {
 	return nil
 }
 
-// bounded is a listener with so many open connections at most; more are closed
-// at once.
+// bounded is a listener with maxConnections open connections at most. One more ends the
+// oldest: whoever holds them all without asking keeps nobody out, and a probe, which is
+// answered at once, comes through.
 type bounded struct {
 	net.Listener
-	slots chan struct{}
+
+	mu   sync.Mutex
+	open []*counted // the oldest first
 }
 
 // Accept implements [net.Listener].
 func (b *bounded) Accept() (net.Conn, error) {
-	for {
-		conn, err := b.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		select {
-		case b.slots <- struct{}{}:
-			return &slotted{Conn: conn, free: sync.OnceFunc(func() { <-b.slots })}, nil
-		default:
-			conn.Close()
-		}
+	conn, err := b.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
+	c := &counted{conn, b}
+	if oldest := b.add(c); oldest != nil {
+		oldest.Close()
+	}
+	return c, nil
 }
 
-type slotted struct {
+// add returns the connection that has to go for c.
+func (b *bounded) add(c *counted) (oldest *counted) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.open) == maxConnections {
+		oldest = b.open[0]
+	}
+	b.open = append(b.open, c)
+	return oldest
+}
+
+func (b *bounded) remove(c *counted) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open = slices.DeleteFunc(b.open, func(o *counted) bool { return o == c })
+}
+
+type counted struct {
 	net.Conn
-	free func()
+	among *bounded
 }
 
 // Close implements [net.Conn].
-func (s *slotted) Close() error {
-	defer s.free()
-	return s.Conn.Close()
+func (c *counted) Close() error {
+	c.among.remove(c)
+	return c.Conn.Close()
 }

@@ -130,23 +130,31 @@ func TestServeEnds(t *testing.T) {
 	})
 }
 
-// TestTooManyClients are closed, until others have gone.
+// TestTooManyClients: those who only hold their connections keep nobody out, and the
+// oldest of them goes for each that comes.
 func TestTooManyClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
 		stop := serving(t, simple(), p)
+		began := time.Now()
 		var idle []net.Conn
 		for range maxConnections {
 			idle = append(idle, p.dial())
 		}
-		surplus := p.dial()
-		if text, err := io.ReadAll(surplus); err != nil || len(text) > 0 {
-			t.Errorf("one too many gets %q, %v", text, err)
+		for i := range 3 {
+			c := p.dial()
+			if text, err := io.ReadAll(idle[i]); err != nil || len(text) > 0 || time.Since(began) > 0 {
+				t.Errorf("the oldest gets %q, %v, after %v", text, err, time.Since(began))
+			}
+			if got := request(t, c, "/readyz"); got != "HTTP/1.1 200 OK" {
+				t.Error(got)
+			}
+			c.Close()
+			synctest.Wait()
+			idle = append(idle, p.dial()) // in its place
 		}
-		idle[0].Close()
-		synctest.Wait()
-		if got := request(t, p.dial(), "/readyz"); got != "HTTP/1.1 200 OK" {
-			t.Error(got)
+		if text, err := io.ReadAll(idle[len(idle)-1]); err != nil || len(text) > 0 || time.Since(began) < readTimeout {
+			t.Errorf("the newest gets %q, %v, after %v", text, err, time.Since(began))
 		}
 		stop()
 	})
