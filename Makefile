@@ -92,6 +92,7 @@ man: ## write the manual and the completions of shells: build/man, build/complet
 
 packages: ## build Debian and RPM packages: build/packages
 	@$(NEED) nfpm
+	rm -rf build/packages
 	packaging/make-packages build/packages amd64
 	packaging/make-packages build/packages arm64
 
@@ -100,10 +101,11 @@ packages-test: ## build and test what is released: packages, units, images, mani
 	$(GO) vet -tags man ./cmd/walrecv
 	$(GO) test -tags packages -timeout $(TIMEOUT) ./packaging
 
-snapshot: ## check the configuration of releases, and make one that is not published: dist
+snapshot: ## make a release that is not published, and check it: dist
 	@$(NEED) nfpm goreleaser
 	build/bin/goreleaser check
 	build/bin/goreleaser release --snapshot --clean
+	$(GO) test -count=1 -tags snapshot ./packaging
 
 fuzz: ## run every fuzz target for FUZZTIME (60s)
 	tools/fuzz $(FUZZTIME)

@@ -160,19 +160,29 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// What the program was built from is told in full.
+// What the program was built from is told in full, by the command of releases, which
+// goreleaser calls in a directory of the repository, as this test is.
 func TestSBOM(t *testing.T) {
 	t.Parallel()
-	cmd := exec.Command("../tools/sbom/write", unpacked(t)+"/usr/bin/walrecv", filepath.Join(t.TempDir(), "sbom.json"))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v %s", err, out)
-	}
-	sbom, err := os.ReadFile(cmd.Args[2])
+	releases, err := os.ReadFile("../.goreleaser.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
+	command := regexp.MustCompile(`(?m)^    cmd: (\S+)`).FindSubmatch(releases)
+	if command == nil {
+		t.Fatal("releases have no list of what they were built from")
+	}
+	program, document := unpacked(t)+"/usr/bin/walrecv", filepath.Join(t.TempDir(), "sbom.json")
+	output(t, string(command[1]), program, "1.2.3", document)
+	sbom, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(sbom), `"pkg:golang/github.com/walrecv/walrecv@1.2.3"`) {
+		t.Errorf("it is not told what this is:\n%s", sbom)
+	}
 	modules := 0
-	for line := range strings.Lines(output(t, "go", "version", "-m", cmd.Args[1])) {
+	for line := range strings.Lines(output(t, "go", "version", "-m", program)) {
 		if fields := strings.Fields(line); len(fields) == 4 && fields[0] == "dep" {
 			modules++
 			if !strings.Contains(string(sbom), `"pkg:golang/`+fields[1]+"@"+fields[2]+`"`) {

@@ -1,7 +1,7 @@
 // Command sbom lists what a program was built from, as a CycloneDX document: the modules
 // that the Go toolchain noted in it, with their checksums.
 //
-//	sbom PROGRAM >PROGRAM.cdx.json
+//	sbom PROGRAM VERSION >PROGRAM.cdx.json
 package main
 
 import (
@@ -27,7 +27,7 @@ type component struct {
 	Type       string     `json:"type"`
 	Ref        string     `json:"bom-ref"`
 	Name       string     `json:"name"`
-	Version    string     `json:"version,omitempty"`
+	Version    string     `json:"version"`
 	PURL       string     `json:"purl"`
 	Properties []property `json:"properties,omitempty"`
 }
@@ -45,15 +45,15 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("usage: sbom PROGRAM")
+	if len(args) != 2 {
+		return fmt.Errorf("usage: sbom PROGRAM VERSION")
 	}
 	info, err := buildinfo.ReadFile(args[0])
 	if err != nil {
 		return err
 	}
 	d := document{BOMFormat: "CycloneDX", SpecVersion: "1.5", Version: 1}
-	d.Metadata.Component = module("application", info.Main.Path, "", "")
+	d.Metadata.Component = module("application", info.Main.Path, args[1], "")
 	d.Components = []component{module("library", "std", info.GoVersion[len("go"):], "")}
 	for _, m := range info.Deps {
 		if m.Replace != nil {
@@ -68,10 +68,7 @@ func run(args []string) error {
 
 // module is one as a component. Its sum is go.sum's, which is no digest of a file.
 func module(kind, path, version, sum string) component {
-	purl := "pkg:golang/" + path
-	if version != "" {
-		purl += "@" + version
-	}
+	purl := "pkg:golang/" + path + "@" + version
 	c := component{Type: kind, Ref: purl, Name: path, Version: version, PURL: purl}
 	if sum != "" {
 		c.Properties = []property{{"go:sum", sum}}
