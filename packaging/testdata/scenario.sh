@@ -1,9 +1,9 @@
 #!/bin/sh
-# scenario.sh DEB PORT COMMANDS: what an operator does with the package, on a machine with
-# systemd. On that port of this host is a server that lets "replicator" in by a password.
-# COMMANDS is a script with what docs/install.md says.
+# scenario.sh DEB RPM PORT OTHER COMMANDS: what an operator does with the packages, on a
+# machine with systemd. On these ports of this host are servers of two clusters, which let
+# "replicator" in by a password. COMMANDS is a script with what docs/install.md says.
 set -eux
-deb=$1 port=$2 documented=$3
+deb=$1 rpm=$2 port=$3 other=$4 documented=$5
 export DEBIAN_FRONTEND=noninteractive
 fail() {
 	echo "failed: $*"
@@ -23,7 +23,7 @@ eventually() {
 	done
 }
 streams() { case $(show walrecv@main StatusText) in streaming:*) ;; *) return 1 ;; esac }
-runs_anew() { [ "$(show walrecv@main SubState)" = running ] && [ "$(show walrecv@main MainPID)" != "$before" ]; }
+runs_anew() { [ "$(show walrecv@main NRestarts)" -gt "$restarts" ] && [ "$(show walrecv@main SubState)" = running ]; }
 
 # There is no journal here.
 mkdir -p /etc/systemd/system/walrecv-.service.d /etc/systemd/system/walrecv@.service.d
@@ -54,8 +54,9 @@ keep_backups = 2
 X
 install -m 640 -g walrecv main.toml /etc/walrecv/
 systemctl start walrecv@main && fail 'started without a password'
-[ "$(show walrecv@main ExecMainStatus)" = 1 ] # which is tried again
-echo "127.0.0.1:$port:*:replicator:secret" >main.pgpass
+[ "$(show walrecv@main ExecMainStatus)" = 1 ]
+[ "$(show walrecv@main SubState)" = auto-restart ]
+echo '127.0.0.1:*:*:replicator:secret' >main.pgpass
 echo '[default]' >main.aws
 sh -eux "$documented"
 systemctl is-active walrecv@main walrecv-backup@main.timer walrecv-prune@main.timer walrecv-drill@main.timer
@@ -77,23 +78,63 @@ grep -Eq '"success": ?true' /output || fail 'the drill did not say that it resto
 grep -Eq '"confined": ?true' /output || fail 'the restored server was not confined'
 
 # Killed, it is started again; by a new program it is not, and it is not removed.
-before=$(show walrecv@main MainPID) restarts=$(show walrecv@main NRestarts)
-kill -9 "$before"
+restarts=$(show walrecv@main NRestarts)
+kill -9 "$(show walrecv@main MainPID)"
 eventually runs_anew
-[ "$(show walrecv@main NRestarts)" -gt "$restarts" ]
 before=$(show walrecv@main MainPID)
+touch /usr/lib/systemd/system/walrecv@.service
+systemctl daemon-reload
 dpkg --force-depends -i "$deb" | tee /upgrade
 grep 'restart these' /upgrade
+[ "$(show walrecv@main NeedDaemonReload)" = no ]
 dpkg --force-depends -r walrecv && fail 'removed while it runs'
 [ "$(show walrecv@main MainPID)" = "$before" ]
 
 # What does not help to try again is not tried again.
 systemctl stop walrecv@main
 [ "$(show walrecv@main Result)" = success ]
-sed -i 's/^slot = .*/slot = "pg-2"/' /etc/walrecv/main.toml
+cp /etc/walrecv/main.toml /right.toml
+sed -i "s/port=$port/port=$other/" /etc/walrecv/main.toml
+refused walrecv@main 4
+sed 's/^slot = .*/slot = "gone"/; /^ensure_slot/d' /right.toml >/etc/walrecv/main.toml
+refused walrecv@main 5
+sed 's/^slot = .*/slot = "pg-2"/' /right.toml >/etc/walrecv/main.toml
 refused walrecv@main 2
+
 systemctl stop 'walrecv*@main.timer'
 dpkg --force-depends -r walrecv
+[ "$(show walrecv@main LoadState)" = not-found ]
+dpkg --force-depends -P walrecv
+id walrecv
+
+# Where nothing was configured, nothing is left.
+mv /etc/walrecv /configured
+dpkg --force-depends -i "$deb"
+dpkg --force-depends -r walrecv
+[ ! -e /etc/walrecv ]
+mv /configured /etc/walrecv
+
+# The other package does the same, also where systemd makes no users.
+rpm() { command rpm --force-debian --nodeps "$@"; }
+userdel walrecv
+mv /usr/bin/systemd-sysusers /
+rpm -i "$rpm"
+[ -z "$(rpm -V walrecv)" ]
+[ "$(stat -c '%U:%G %a' /etc/walrecv)" = 'root:walrecv 750' ]
+chown -R walrecv:walrecv /srv/walrecv /var/lib/walrecv
+cp /right.toml /etc/walrecv/main.toml
+systemctl start walrecv@main
+eventually streams
+before=$(show walrecv@main MainPID)
+rpm -U --force "$rpm" >/upgrade
+grep 'restart these' /upgrade
+[ "$(stat -c '%U:%G %a' /etc/walrecv)" = 'root:walrecv 750' ]
+rpm -e walrecv && fail 'removed while it runs'
+[ "$(show walrecv@main MainPID)" = "$before" ]
+systemctl stop walrecv@main
+rpm -e walrecv
+[ ! -e /usr/bin/walrecv ]
 [ -d /var/lib/walrecv/main ]
-[ -f /etc/walrecv/main.toml ]
+cmp /right.toml /etc/walrecv/main.toml
+id walrecv
 trap - EXIT
