@@ -60,11 +60,11 @@ type dashboard struct {
 		}
 	}
 	Panels []struct {
-		ID         int
-		Title      string
-		Datasource source
-		GridPos    struct{ X, Y, W, H int }
-		Targets    []struct{ RefID, Expr string }
+		ID                 int
+		Title, Description string
+		Datasource         source
+		GridPos            struct{ X, Y, W, H int }
+		Targets            []struct{ RefID, Expr string }
 	}
 }
 
@@ -126,6 +126,9 @@ func TestDashboard(t *testing.T) {
 			t.Errorf("%s has the id %d of %q", p.Title, p.ID, other)
 		}
 		ids[p.ID] = p.Title
+		if p.Title == "" || p.Description == "" {
+			t.Errorf("it is not told what %d shows: %q, %q", p.ID, p.Title, p.Description)
+		}
 		if p.Datasource.UID != "${datasource}" {
 			t.Errorf("%s is of %q", p.Title, p.Datasource.UID)
 		}
@@ -144,7 +147,7 @@ func TestDashboard(t *testing.T) {
 				t.Errorf("%s has %s twice", p.Title, target.RefID)
 			}
 			refs[target.RefID] = true
-			expr := strings.NewReplacer("$instance", ".+", "$__rate_interval", "1m").Replace(target.Expr)
+			expr := strings.NewReplacer("$instance", ".+", "$__rate_interval", "1m", "$__range", "1h").Replace(target.Expr)
 			rules += fmt.Sprintf("  - record: panel_%d_%s\n    expr: %q\n", p.ID, target.RefID, expr)
 		}
 	}
