@@ -105,24 +105,21 @@ systemctl stop 'walrecv*@main.timer'
 dpkg --force-depends -r walrecv
 [ "$(show walrecv@main LoadState)" = not-found ]
 dpkg --force-depends -P walrecv
+[ -d /var/lib/walrecv/main ]
+[ -f /etc/walrecv/main.toml ]
 id walrecv
-
-# Where nothing was configured, nothing is left.
-mv /etc/walrecv /configured
-dpkg --force-depends -i "$deb"
-dpkg --force-depends -r walrecv
-[ ! -e /etc/walrecv ]
-mv /configured /etc/walrecv
 
 # The other package does the same, also where systemd makes no users.
 rpm() { command rpm --force-debian --nodeps "$@"; }
 userdel walrecv
 mv /usr/bin/systemd-sysusers /
+mv /etc/walrecv /configured
 rpm -i "$rpm"
 [ -z "$(rpm -V walrecv)" ]
 [ "$(stat -c '%U:%G %a' /etc/walrecv)" = 'root:walrecv 750' ]
 chown -R walrecv:walrecv /srv/walrecv /var/lib/walrecv
-cp /right.toml /etc/walrecv/main.toml
+cp /configured/main.pgpass /etc/walrecv/main.pgpass
+install -g walrecv -m 640 /right.toml /etc/walrecv/main.toml
 systemctl start walrecv@main
 eventually streams
 before=$(show walrecv@main MainPID)
@@ -132,9 +129,10 @@ grep 'restart these' /upgrade
 rpm -e walrecv && fail 'removed while it runs'
 [ "$(show walrecv@main MainPID)" = "$before" ]
 systemctl stop walrecv@main
+rm /etc/walrecv/*
 rpm -e walrecv
 [ ! -e /usr/bin/walrecv ]
+[ ! -e /etc/walrecv ]
 [ -d /var/lib/walrecv/main ]
-cmp /right.toml /etc/walrecv/main.toml
 id walrecv
 trap - EXIT
