@@ -14,6 +14,7 @@ import (
 // worlds are for the pages that need another one than streaming.
 var worlds = map[string]func(*testing.T) *world{
 	"README.md":             func(t *testing.T) *world { return newWorld(t, "/srv", "/var/lib") },
+	"docs/cloudnativepg.md": func(t *testing.T) *world { return newWorld(t) },
 	"docs/configuration.md": withSecrets,
 	"docs/encryption.md":    encrypting,
 	"docs/failover.md":      twoServers,
@@ -32,7 +33,7 @@ var worlds = map[string]func(*testing.T) *world{
 		w.startWith(`-o "-p 5434"`) // a machine of its own, elsewhere
 		return w
 	},
-	"docs/restore.md": func(t *testing.T) *world { return newWorld(t) }, // settings, which a server takes
+	"docs/restore.md": func(t *testing.T) *world { return newWorld(t) },
 	"docs/runbook.md": disaster,
 	"docs/s3.md":      inS3,
 	"docs/status.md":  afterFailover,
