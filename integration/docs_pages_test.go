@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,8 +18,14 @@ var worlds = map[string]func(*testing.T) *world{
 	"docs/cloudnativepg.md": func(t *testing.T) *world { return newWorld(t) },
 	"docs/configuration.md": withSecrets,
 	"docs/encryption.md":    encrypting,
-	"docs/failover.md":      twoServers,
-	"docs/format.md":        byHand,
+	"docs/failover.md": func(t *testing.T) *world {
+		w := twoServers(t)
+		w.before = map[string]func(){"walrecv check": func() {
+			w.hosts["db2"].WaitFor("select count(*) from pg_stat_replication where application_name = 'walrecv'", "1", patience)
+		}}
+		return w
+	},
+	"docs/format.md": byHand,
 	"docs/migration.md": func(t *testing.T) *world {
 		w := streaming(t)
 		w.hosts["db1"].Exec("select pg_create_physical_replication_slot('walg')")
@@ -185,7 +192,8 @@ func damaged(t *testing.T) *world {
 		w.run(`cd /srv/archive/*/wal && touch notes.txt && rm 00000001/` + segments[1] + `.zst`)
 		file := w.path("/srv/archive/*/wal/00000001/" + segments[0] + ".zst")
 		content := readFile(t, file)
-		content[len(content)/2] ^= 1
+		trailer := 8 + int(binary.LittleEndian.Uint32(content[len(content)-4:]))
+		content[len(content)-trailer-1] ^= 1 // in the checksum of the frame
 		if err := os.Chmod(file, 0o600); err != nil {
 			t.Fatal(err)
 		}
