@@ -51,8 +51,8 @@ func (r *receiver) ends(code int, texts ...string) {
 	r.ended(code, texts...)
 }
 
-// ended waits for the end of the program, with an exit code and one line for
-// people that has all the texts.
+// ended waits for the end of the program, with an exit code and one last word, in
+// the log or for people, that has all the texts.
 func (r *receiver) ended(code int, texts ...string) {
 	r.t.Helper()
 	expectEnd(r.t, r.Process, code, texts...)
@@ -65,8 +65,12 @@ func expectEnd(t testing.TB, p *pgtest.Process, code int, texts ...string) {
 	}
 	var lines []string
 	for line := range strings.Lines(p.Stderr()) {
-		if !strings.HasPrefix(line, "{") {
+		var last struct{ Msg, Error string }
+		switch {
+		case !strings.HasPrefix(line, "{"):
 			lines = append(lines, strings.TrimSpace(line))
+		case json.Unmarshal([]byte(line), &last) == nil && last.Msg == "the receiver ends with an error":
+			lines = append(lines, "walrecv: "+last.Error)
 		}
 	}
 	want := 1
@@ -74,7 +78,7 @@ func expectEnd(t testing.TB, p *pgtest.Process, code int, texts ...string) {
 		want = 0
 	}
 	if len(lines) != want || want == 1 && !strings.HasPrefix(lines[0], "walrecv: ") {
-		t.Errorf("%d lines for people, want %d: %q", len(lines), want, lines)
+		t.Errorf("%d last words, want %d: %q", len(lines), want, lines)
 	}
 	for _, text := range texts {
 		if !strings.Contains(strings.Join(lines, " "), text) {

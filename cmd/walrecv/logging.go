@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"time"
@@ -17,10 +18,22 @@ func newLogger(w io.Writer, level slog.Leveler, env map[string]string) *slog.Log
 			Level:       level,
 			TimeFormat:  "15:04:05.000Z",
 			NoColor:     env["NO_COLOR"] != "" || env["TERM"] == "dumb",
-			ReplaceAttr: inUTC,
+			ReplaceAttr: readable,
 		}))
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: inUTC}))
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: readable}))
+}
+
+// lastWord says why a service ends with an error, as the last line of its log, and
+// returns what is left to say. On a terminal, and of a wrong configuration, that is
+// what every command says.
+func (a *app) lastWord(log *slog.Logger, err error) error {
+	code := exitCode(err)
+	if code == exitDone || code == exitUsage || isTerminal(a.stderr) {
+		return err
+	}
+	log.Error("the receiver ends with an error", "error", oneLine(err.Error()), "code", code)
+	return &codedError{code, errors.New("")}
 }
 
 // What --log-level can be.
@@ -52,10 +65,14 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// inUTC makes every time of a record UTC, whatever the zone of the host.
-func inUTC(_ []string, attr slog.Attr) slog.Attr {
-	if attr.Value.Kind() == slog.KindTime {
+// readable makes every time of a record UTC, whatever the zone of the host, and
+// gives every duration its unit.
+func readable(_ []string, attr slog.Attr) slog.Attr {
+	switch attr.Value.Kind() {
+	case slog.KindTime:
 		attr.Value = slog.TimeValue(attr.Value.Time().In(time.UTC))
+	case slog.KindDuration:
+		attr.Value = slog.StringValue(attr.Value.Duration().String())
 	}
 	return attr
 }

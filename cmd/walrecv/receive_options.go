@@ -75,7 +75,7 @@ there into an archive. Options and behaviour are pg_receivewal's; without
 			defer stop()
 			a.reload = a.newReloader(cmd, logger)
 			defer a.reload.close()
-			return a.receive(ctx, *cfg, logger)
+			return a.lastWord(logger, a.receive(ctx, *cfg, logger))
 		}),
 	}
 	addCommonOptions(cmd)
