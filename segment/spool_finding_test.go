@@ -36,3 +36,29 @@ func TestBefore(t *testing.T) {
 		}
 	}
 }
+
+// TestSealed: a position there is from the first writer on, and it never goes back.
+func TestSealed(t *testing.T) {
+	spool, err := openSpool(newDisk(t))
+	must(t, err)
+	is := func(number uint64) {
+		t.Helper()
+		if at, ok := spool.Sealed(); ok != (number > 0) || ok && at != pos(1, testSize.Start(number)) {
+			t.Errorf("%v, %v; want the start of segment %d", at, ok, number)
+		}
+	}
+	is(0)
+	w, err := spool.NewWriter(pos(1, testSize.Start(3)))
+	must(t, err)
+	is(3)
+	var wal testWAL
+	must(t, w.Append(testSize.Start(3), wal.bytes(1, testSize.Start(3), int(testSize))))
+	_, err = w.Sync()
+	must(t, err)
+	is(4)
+	must(t, w.Close())
+	w, err = spool.NewWriter(pos(1, testSize.Start(2)))
+	must(t, err)
+	is(4)
+	must(t, w.Close())
+}

@@ -78,6 +78,7 @@ func (s *Spool) NewWriter(at Position) (*Writer, error) {
 		return nil, fmt.Errorf("start writing at %s: %w", at, ErrNotContiguous)
 	}
 	s.live.Store(uint32(at.Timeline))
+	s.sealed.CompareAndSwap(nil, &at) // a later one may begin lower, to fill a hole
 	return &Writer{spool: s, size: s.cluster.Size, timeline: at.Timeline, pos: at.LSN}, nil
 }
 

@@ -31,7 +31,7 @@ var (
 	receivedLSN = desc("received_lsn", "Position up to which WAL was received, in bytes.")
 	writtenLSN  = desc("written_lsn", "Position up to which WAL was written to the spool, in bytes.")
 	flushedLSN  = desc("flushed_lsn", "Position up to which WAL is durable in the spool, in bytes.")
-	sealedLSN   = desc("sealed_lsn", "End of the newest complete segment of the spool, in bytes.")
+	sealedLSN   = desc("sealed_lsn", "End of the newest complete segment, in bytes; until there is one, where streaming began.")
 	archivedLSN = desc("archived_lsn", "Position up to which the archive holds all WAL, in bytes.")
 	serverLSN   = desc("server_lsn", "Position that the server reported last, in bytes.")
 
