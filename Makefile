@@ -99,6 +99,7 @@ packages: ## build Debian and RPM packages: build/packages
 packages-test: ## build and test what is released: packages, units, images, manifests
 	@$(NEED) nfpm packages pg15
 	$(GO) vet -tags man ./cmd/walrecv
+	$(GO) vet -tags snapshot ./packaging
 	$(GO) test -tags packages -timeout $(TIMEOUT) ./packaging
 
 snapshot: ## make a release that is not published, and check it: dist

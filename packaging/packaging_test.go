@@ -107,8 +107,13 @@ func TestRPM(t *testing.T) {
 	delete(want, "/usr/share/lintian/overrides/walrecv")
 	delete(want, "/usr/share/zsh/vendor-completions/_walrecv")
 	want["/usr/share/zsh/site-functions/_walrecv"] = true
-	got := strings.Fields(output(t, "rpm", "-qlp", built.rpm))
-	for _, name := range got {
+	files := output(t, "rpm", "-qp", "--queryformat", `[%{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILENAMES}\n]`, built.rpm)
+	for line := range strings.Lines(files) {
+		rights, name, _ := strings.Cut(strings.TrimSpace(line), " /")
+		name = "/" + name
+		if rights != "-rw-r--r-- root:root" && (name != "/usr/bin/walrecv" || rights != "-rwxr-xr-x root:root") {
+			t.Errorf("%s: %s", name, rights)
+		}
 		if !want[name] {
 			t.Errorf("%s is in the RPM package only", name)
 		}
