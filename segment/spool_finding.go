@@ -92,9 +92,8 @@ func (s *Spool) Before(at LSN, h History) (Name, io.ReadCloser, error) {
 	return Name{}, nil, fs.ErrNotExist
 }
 
-// Sealed is the end of the segment that was sealed last, and where the first [Writer]
-// began as long as none was; ok is false before there is one. It may be called from any
-// goroutine.
+// Sealed is the end of the segment that was sealed last, or where a [Writer] began behind
+// that; ok is false before there is one. It may be called from any goroutine.
 func (s *Spool) Sealed() (at Position, ok bool) {
 	if p := s.sealed.Load(); p != nil {
 		return *p, true

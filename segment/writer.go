@@ -78,7 +78,9 @@ func (s *Spool) NewWriter(at Position) (*Writer, error) {
 		return nil, fmt.Errorf("start writing at %s: %w", at, ErrNotContiguous)
 	}
 	s.live.Store(uint32(at.Timeline))
-	s.sealed.CompareAndSwap(nil, &at) // a later one may begin lower, to fill a hole
+	if sealed := s.sealed.Load(); sealed == nil || sealed.LSN < at.LSN { // lower it is to fill a hole
+		s.sealed.CompareAndSwap(sealed, &at)
+	}
 	return &Writer{spool: s, size: s.cluster.Size, timeline: at.Timeline, pos: at.LSN}, nil
 }
 
