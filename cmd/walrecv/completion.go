@@ -18,7 +18,10 @@ func offerValues(cmd *cobra.Command) {
 	if name := cmd.Name(); name != pushName && name != restoreName { // those take paths
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
-	offer := func(f *pflag.Flag) { _ = cmd.RegisterFlagCompletionFunc(f.Name, valuesOf(f)) } // twice is no harm
+	offer := func(f *pflag.Flag) {
+		_ = cmd.RegisterFlagCompletionFunc(f.Name, valuesOf(f)) // twice is no harm
+		_, f.Usage = pflag.UnquoteUsage(f)                      // a shell shows it as it stands
+	}
 	cmd.Flags().VisitAll(offer)
 	cmd.PersistentFlags().VisitAll(offer)
 	for _, child := range cmd.Commands() {

@@ -33,4 +33,7 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%s: exit %d, %q, want %q", line, o.code, got, want)
 		}
 	}
+	if o := walrecv(nil, "__complete", "receive", "--archi"); !strings.HasPrefix(o.stdout, "--archive\tthe archive's URL: ") {
+		t.Errorf("what an option is for: %q", o.stdout)
+	}
 }
