@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -22,13 +24,18 @@ func (a *app) checkConfig(asking *cobra.Command, args []string) error {
 		found.warn("%s is no option of any command and is ignored%s", name,
 			didYouMean("%s", name, slices.Sorted(maps.Keys(knownVariables(asking.Root())))))
 	}
-	path := (&loader{cmd: asking}).configPath(environment(a.environ))
+	cmd := asking
 	if len(args) > 0 {
-		cmd, err := a.target(asking, args)
-		if err != nil {
+		var err error
+		if cmd, err = a.target(asking, args); err != nil {
 			return err
 		}
-		path = (&loader{cmd: cmd}).configPath(environment(a.environ)) // it can stand behind it
+	}
+	path := (&loader{cmd: cmd}).configPath(environment(a.environ)) // it can stand behind the command
+	if info, err := os.Stat(path); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		return usageError("%s is a pipe, which can be read only once: what is to be checked has to be a file", path)
+	}
+	if len(args) > 0 {
 		for _, text := range a.checkOne(cmd, args, found) {
 			found.warn("%s", text)
 		}
