@@ -20,7 +20,8 @@ func TestAccess(t *testing.T) {
 	t.Parallel()
 	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: 1 << 20, TLS: true}) // for its certificate
 	c.Start()
-	fresh(t, c, "-S", "walrecv", "--ensure-slot", "--listen", "0.0.0.0:0").ends(2, "other machines can reach ", "--listen-config")
+	// One that is not refused ends as soon as it streams.
+	fresh(t, c, "-S", "walrecv", "--ensure-slot", "--endpos", "0/1", "--listen", "0.0.0.0:0").ends(2, "other machines can reach ", "--listen-config")
 	if got := c.Query("select count(*) from pg_replication_slots"); got != "0" {
 		t.Errorf("%s slots were made", got)
 	}
