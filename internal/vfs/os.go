@@ -77,7 +77,12 @@ func (osFS) Mkdir(name string, perm fs.FileMode) error {
 
 // ReadDir looks at the entries by the open directory: the way to it from the
 // root takes longer than the look itself, and there are many of them.
-func (osFS) ReadDir(name string) ([]DirEntry, error) {
+func (o osFS) ReadDir(name string) ([]DirEntry, error) {
+	return o.readDirOf(name, func(string) bool { return true })
+}
+
+// readDirOf implements [ReadDirOf].
+func (osFS) readDirOf(name string, wanted func(name string) bool) ([]DirEntry, error) {
 	d, err := openDir(name)
 	if err != nil {
 		return nil, err
@@ -87,6 +92,7 @@ func (osFS) ReadDir(name string) ([]DirEntry, error) {
 	if err != nil {
 		return nil, err
 	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !wanted(n) })
 	slices.Sort(names)
 	var entries []DirEntry
 	err = control(d, func(fd int) error {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -114,6 +115,39 @@ func TestReadDirFollowsLinks(t *testing.T) {
 	}
 	if len(entries) != 4 {
 		t.Errorf("%d entries", len(entries))
+	}
+}
+
+// TestReadDirOf: who wants few of many names does not pay for looking at the others.
+func TestReadDirOf(t *testing.T) {
+	dir, mem := t.TempDir(), NewMem()
+	check(t, mem.Mkdir("d", 0o700))
+	const files = 200
+	for i := range files {
+		for fsys, dir := range map[FS]string{OS(): dir, mem: "d"} {
+			f, err := fsys.Create(filepath.Join(dir, fmt.Sprint(i)), 0o600)
+			check(t, err)
+			check(t, f.Close())
+		}
+	}
+	few := func(name string) bool { return strings.HasPrefix(name, "17") }
+	for fsys, dir := range map[FS]string{OS(): dir, mem: "d"} {
+		entries, err := ReadDirOf(fsys, dir, few)
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name)
+		}
+		if got := strings.Join(names, " "); err != nil || got != "17 170 171 172 173 174 175 176 177 178 179" {
+			t.Errorf("%s, %v", got, err)
+		}
+		if _, err := ReadDirOf(fsys, filepath.Join(dir, "absent"), few); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+	}
+	all := testing.AllocsPerRun(3, func() { _, _ = OS().ReadDir(dir) })
+	some := testing.AllocsPerRun(3, func() { _, _ = ReadDirOf(OS(), dir, few) })
+	if some > all-files/2 {
+		t.Errorf("%.0f allocations for a few names, %.0f for all", some, all)
 	}
 }
 

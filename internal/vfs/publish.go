@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -235,6 +236,21 @@ func Names(fsys FS, dir string) ([]string, error) {
 		names = append(names, e.Name)
 	}
 	return names, err
+}
+
+// chooser is an FS that can do [ReadDirOf] faster.
+type chooser interface {
+	readDirOf(dir string, wanted func(name string) bool) ([]DirEntry, error)
+}
+
+// ReadDirOf is ReadDir of some names only, for who wants few of many: no other file is
+// looked at.
+func ReadDirOf(fsys FS, dir string, wanted func(name string) bool) ([]DirEntry, error) {
+	if f, ok := fsys.(chooser); ok {
+		return f.readDirOf(dir, wanted)
+	}
+	entries, err := fsys.ReadDir(dir)
+	return slices.DeleteFunc(entries, func(e DirEntry) bool { return !wanted(e.Name) }), err
 }
 
 // Exists tells whether a file of that name is there. That its name survives a

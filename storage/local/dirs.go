@@ -20,11 +20,11 @@ func (s *Store) ListDirs(ctx context.Context, prefix string, fn func(name string
 	if prefix != "" && !strings.HasSuffix(prefix, "/") {
 		return fmt.Errorf("storage prefix %q does not end with a slash", prefix)
 	}
-	entries, err := s.readDir(ctx, prefix)
+	entries, err := s.readDir(ctx, prefix, func(name string) bool { return !foreign(prefix, name) })
 	if err != nil {
 		return err
 	}
-	entries = slices.DeleteFunc(entries, func(e vfs.DirEntry) bool { return !e.Dir || foreign(prefix, e) })
+	entries = slices.DeleteFunc(entries, func(e vfs.DirEntry) bool { return !e.Dir })
 	slices.SortFunc(entries, func(a, b vfs.DirEntry) int { return strings.Compare(sortName(a), sortName(b)) })
 	for _, e := range entries {
 		if err := ctx.Err(); err != nil {

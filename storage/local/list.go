@@ -39,13 +39,13 @@ func (s *Store) ListFrom(ctx context.Context, prefix, from string, fn func(stora
 // list lists what is below dir, which is empty or ends at a slash, and has a
 // name that begins with start and a key that does not come before from.
 func (s *Store) list(ctx context.Context, dir, start, from string, fn func(storage.Info) error) error {
-	entries, err := s.readDir(ctx, dir)
+	entries, err := s.readDir(ctx, dir, func(name string) bool { // as a directory it comes later than as a file
+		return strings.HasPrefix(name, start) && !foreign(dir, name) && !comesBefore(dir+name+"/", from)
+	})
 	if err != nil {
 		return err
 	}
-	entries = slices.DeleteFunc(entries, func(e vfs.DirEntry) bool {
-		return !strings.HasPrefix(e.Name, start) || foreign(dir, e) || comesBefore(dir+sortName(e), from)
-	})
+	entries = slices.DeleteFunc(entries, func(e vfs.DirEntry) bool { return comesBefore(dir+sortName(e), from) })
 	slices.SortFunc(entries, func(a, b vfs.DirEntry) int {
 		return strings.Compare(sortName(a), sortName(b))
 	})
@@ -91,18 +91,18 @@ func sortName(e vfs.DirEntry) string {
 
 // foreign reports whether an entry of dir is not of the store: a scratch file,
 // for instance, or what the file system has put there.
-func foreign(dir string, e vfs.DirEntry) bool {
-	return storage.CheckKey(dir+e.Name) != nil || dir == "" && e.Name == lostFound
+func foreign(dir, name string) bool {
+	return storage.CheckKey(dir+name) != nil || dir == "" && name == lostFound
 }
 
-// readDir returns the entries of a directory, none if it is proven to be
+// readDir returns the entries of a directory that are wanted, none if it is proven to be
 // absent.
-func (s *Store) readDir(ctx context.Context, dir string) ([]vfs.DirEntry, error) {
+func (s *Store) readDir(ctx context.Context, dir string, wanted func(name string) bool) ([]vfs.DirEntry, error) {
 	what := strings.TrimSpace("list " + dir)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	entries, err := s.fsys.ReadDir(s.path(dir))
+	entries, err := vfs.ReadDirOf(s.fsys, s.path(dir), wanted)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, s.prove(what, dir)
 	}
@@ -121,14 +121,14 @@ func (s *Store) Sweep(ctx context.Context, before time.Time) (removed int, err e
 }
 
 func (s *Store) sweep(ctx context.Context, dir string, before time.Time) (removed int, err error) {
-	entries, err := s.readDir(ctx, dir)
+	entries, err := s.readDir(ctx, dir, func(string) bool { return true })
 	if err != nil {
 		return 0, err
 	}
 	for _, e := range entries {
 		made, scratch := parseScratch(e.Name)
 		switch {
-		case e.Dir && !foreign(dir, e):
+		case e.Dir && !foreign(dir, e.Name):
 			n, err := s.sweep(ctx, dir+e.Name+"/", before)
 			removed += n
 			if err != nil {
