@@ -201,7 +201,7 @@ func decodeIndex(text []byte, o Object, size segment.Size) ([]SegmentInfo, error
 	if file.Format != formatNumber {
 		return nil, fmt.Errorf("format %d", file.Format)
 	}
-	var infos []SegmentInfo
+	infos := make([]SegmentInfo, 0, len(file.Segments))
 	for _, e := range file.Segments {
 		info, err := e.info(size)
 		if err != nil {

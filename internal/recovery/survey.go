@@ -113,6 +113,13 @@ func NewSurvey(a *archive.Archive, seen archive.Look, marks []segment.Mark) *Sur
 	for _, m := range marks {
 		s.marks[m.Name] = append(s.marks[m.Name], m)
 	}
+	for _, t := range seen.Listing.Timelines() {
+		segments := uint64(0)
+		for _, r := range seen.Listing.Ranges(t) {
+			segments += r.Last - r.First + 1
+		}
+		s.notes[t] = make([]note, 0, segments)
+	}
 	return s
 }
 
@@ -172,14 +179,43 @@ func (s *Survey) learn(n *note, info archive.SegmentInfo) {
 func (s *Survey) notesOn(l *line, from, to uint64) iter.Seq2[segment.Name, *note] {
 	return func(yield func(segment.Name, *note) bool) {
 		for _, span := range l.spans {
-			notes := s.notes[span.Timeline]
-			first, last := max(from, span.First), min(to, span.Last)
-			i, _ := slices.BinarySearchFunc(notes, first, func(n note, number uint64) int { return cmp.Compare(n.number, number) })
-			for ; i < len(notes) && notes[i].number <= last; i++ {
+			notes := s.notesIn(span.Timeline, max(from, span.First), min(to, span.Last))
+			for i := range notes {
 				if !yield(segment.Name{Timeline: span.Timeline, Number: notes[i].number}, &notes[i]) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// notesIn is what is known of the segments of a timeline, from first to last, both in it.
+func (s *Survey) notesIn(t segment.TimelineID, first, last uint64) []note {
+	notes := s.notes[t]
+	if first > last {
+		return nil
+	}
+	from, _ := slices.BinarySearchFunc(notes, first, noteOf)
+	to, found := slices.BinarySearchFunc(notes, last, noteOf)
+	if found {
+		to++
+	}
+	return notes[from:to]
+}
+
+func noteOf(n note, number uint64) int { return cmp.Compare(n.number, number) }
+
+// Commits are the times of the first and the last commit in a run of segments, in the
+// order of the log, as far as they are known; zero if there is none.
+func (s *Survey) Commits(span archive.Span) (first, last time.Time) {
+	for _, n := range s.notesIn(span.Timeline, span.First, span.Last) {
+		if n.first.IsZero() {
+			continue
+		}
+		if first.IsZero() {
+			first = n.first
+		}
+		last = n.last
+	}
+	return first, last
 }

@@ -95,10 +95,9 @@ type gatherer struct {
 	marked []segment.Mark         // as report.Marks has them
 	marks  map[segment.Name][]int // of a segment, in marked
 
-	line    []archive.Span            // the way to the end of the newest timeline
-	commits []segmentCommits          // of the segments on it
-	broken  map[segment.Name]bool     // segments that end a recovery
-	points  map[segment.Position]bool // restore points that were seen
+	line   []archive.Span            // the way to the end of the newest timeline
+	broken map[segment.Name]bool     // segments that end a recovery
+	points map[segment.Position]bool // restore points that were seen
 
 	firstFaulty, firstUnreadable string // what the first of them is, for people
 
@@ -236,7 +235,6 @@ func (g *gatherer) summary(t *Timeline, name segment.Name, s *segment.Summary) {
 			t.FirstCommit = s.FirstCommit.UTC()
 		}
 		t.LastCommit = s.LastCommit.UTC()
-		g.commit(name, s)
 	}
 	g.report.MoreRestorePoints += s.MoreRestorePoints
 	history := g.chain.Branch(name.Timeline).History

@@ -2,34 +2,10 @@ package status
 
 import (
 	"slices"
-	"time"
 
 	"github.com/walrecv/walrecv/internal/archive"
 	"github.com/walrecv/walrecv/segment"
 )
-
-// segmentCommits are the times of the first and the last commit in a segment.
-type segmentCommits struct {
-	name        segment.Name
-	first, last time.Time
-}
-
-// commit keeps the times of a segment that lies on the way to the end of the
-// newest timeline: only in the end it is known where the window begins.
-func (g *gatherer) commit(name segment.Name, s *segment.Summary) {
-	i, found := slices.BinarySearchFunc(g.line, name.Number, func(span archive.Span, number uint64) int {
-		switch {
-		case span.Last < number:
-			return -1
-		case span.First > number:
-			return 1
-		}
-		return 0
-	})
-	if found && g.line[i].Timeline == name.Timeline {
-		g.commits = append(g.commits, segmentCommits{name, s.FirstCommit.UTC(), s.LastCommit.UTC()})
-	}
-}
 
 // window finds the newest WAL that nothing is known to be wrong with.
 func (g *gatherer) window() {
@@ -41,14 +17,16 @@ func (g *gatherer) window() {
 	if stretch.Last == g.line[len(g.line)-1].Last {
 		w.End = max(w.End, g.listing.TailEnd(segment.Name{Timeline: segment.TimelineID(w.Timeline), Number: stretch.Last + 1}))
 	}
-	for _, c := range g.commits { // oldest first, as timelines on a line are
-		if c.name.Number < stretch.First || c.name.Number > stretch.Last {
+	for _, span := range g.line { // oldest first
+		span.First, span.Last = max(span.First, stretch.First), min(span.Last, stretch.Last)
+		first, last := g.survey.Commits(span)
+		if first.IsZero() {
 			continue
 		}
 		if w.FirstCommit.IsZero() {
-			w.FirstCommit = c.first
+			w.FirstCommit = first.UTC()
 		}
-		w.LastCommit = c.last
+		w.LastCommit = last.UTC()
 	}
 	g.report.Window = w
 }
