@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,6 +100,27 @@ func TestLookout(t *testing.T) {
 		w.fails = nil
 		if known := ask("when it works again", 2, 7); known.err != nil {
 			t.Error(known.err)
+		}
+	})
+}
+
+// TestLookoutIsShared: however many ask at once, there is one look, and all have it.
+func TestLookoutIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &watched{timeline: 1, takes: time.Second}
+		l := newLookout(w.find)
+		defer l.close()
+		var asking sync.WaitGroup
+		for range maxConnections {
+			asking.Go(func() {
+				if known := l.get(t.Context(), 1); known.report == nil || known.err != nil {
+					t.Errorf("%+v", known)
+				}
+			})
+		}
+		asking.Wait()
+		if w.looks != 1 {
+			t.Errorf("%d looks", w.looks)
 		}
 	})
 }
