@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,49 @@ import (
 
 // maxRestore is what one restore_command may use.
 const maxRestore = 32 << 20
+
+// TestMemoryOfLongArchive: what a receiver uses does not depend on what its archive holds,
+// whoever looks at its page. The long form is about 100,000 segments.
+func TestMemoryOfLongArchive(t *testing.T) {
+	t.Parallel()
+	segments := uint64(1000)
+	if pgtest.Long() {
+		segments = 100_000
+	}
+	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: fileSize})
+	c.Start()
+	archive := newArchive(t)
+	root := inArchive(c, archive)
+	identity := fmt.Sprintf(`{"format":1,"system_identifier":%q,"wal_segment_size":%d,"postgresql_major":%d}`, c.SystemID(), fileSize, c.Major)
+	c.Stop(pgtest.Fast)
+	name := func(number uint64) string { return segment.Name{Timeline: 1, Number: number}.Format(fileSize) }
+	reset := pgtest.Command(t, filepath.Join(pgtest.BinDir(t, c.Major), "pg_resetwal"), "-l", name(segments+1), c.DataDir)
+	if code := reset.Start().Wait(patience); code != 0 {
+		t.Fatal(code, reset.Stderr())
+	}
+	if err := os.MkdirAll(filepath.Join(root, "wal", "00000001"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	end := fmt.Sprintf(`{"sha256":"%064x","size":%d}`, 1, fileSize) // of an object: docs/format.md
+	length := binary.LittleEndian.AppendUint32(nil, uint32(len(end)+4))
+	writeAll(t, map[string]string{
+		filepath.Join(root, "walrecv.json"): identity,
+		filepath.Join(root, "object"):       "\x5e\x2a\x4d\x18" + string(length) + end + string(length),
+	})
+	for n := range segments {
+		if err := os.Symlink("../../object", filepath.Join(root, "wal", "00000001", name(n+1)+".zst")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pgtest.Give(t, archive)
+	c.Start()
+	r := watched(newReceiver(t, c, "--archive", archive)).start()
+	emit(c, 3000)
+	r.flushed()
+	r.becomes("/api/status", 200, fmt.Sprintf(`"unverified":%d`, segments))
+	r.modest()
+	r.stop()
+}
 
 // TestMemory soaks a receiver: segments of 64 MB, records that are larger than one, a
 // busy tail, encryption, a store that is slow and then away, again and again. The most

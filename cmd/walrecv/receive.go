@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/walrecv/walrecv/internal/archive"
@@ -18,6 +19,12 @@ import (
 
 // drainTimeout bounds what a stop still archives or compresses: with the
 // receiver's own farewell it has to fit into stopDeadline.
+// receiveGarbage is how many bytes there are at most while some of them are garbage. An
+// archive of 100,000 segments takes 10 MB to list in a directory and 10 MB to report on, at
+// the start several times at once, and as much garbage would be left beside that. The
+// program itself takes 15 MB more.
+const receiveGarbage = 40 << 20
+
 const drainTimeout = 3 * time.Second
 
 // background is work on sealed segments beside the receiver: archiving or
@@ -32,6 +39,7 @@ type background interface {
 
 // runReceive is the work of "walrecv receive".
 func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger) error {
+	debug.SetMemoryLimit(receiveGarbage)
 	conn, err := a.connection(c.conn, log)
 	if err != nil {
 		return err
