@@ -30,6 +30,8 @@ mkdir -p /etc/systemd/system/walrecv-.service.d /etc/systemd/system/walrecv@.ser
 printf '[Service]\nStandardOutput=append:/output\nStandardError=append:/output\n' |
 	tee /etc/systemd/system/walrecv@.service.d/output.conf >/etc/systemd/system/walrecv-.service.d/output.conf
 trap 'cat /output || :' EXIT
+# To list the manual again after each change of a package takes longer than the rest.
+rm -f /var/lib/man-db/auto-update
 
 dpkg --force-depends -i "$deb"
 id walrecv
@@ -55,7 +57,8 @@ X
 install -m 640 -g walrecv main.toml /etc/walrecv/
 systemctl start walrecv@main && fail 'started without a password'
 [ "$(show walrecv@main ExecMainStatus)" = 1 ]
-[ "$(show walrecv@main SubState)" = auto-restart ]
+[ "$(show walrecv@main ActiveState)" = activating ]
+systemctl stop walrecv@main
 echo '127.0.0.1:*:*:replicator:secret' >main.pgpass
 echo '[default]' >main.aws
 sh -eux "$documented"
@@ -70,8 +73,9 @@ eventually streams
 # A base backup, what is kept, and the proof that it restores, within their bounds.
 systemctl start walrecv-backup@main
 systemctl start walrecv-prune@main
+grep '^removed ' /output || fail 'nothing was removed'
 mkdir /etc/systemd/system/walrecv-drill@main.service.d
-printf '[Service]\nExecStart=\nExecStart=/usr/bin/walrecv drill --config /etc/walrecv/main.toml --json\n' >/etc/systemd/system/walrecv-drill@main.service.d/json.conf
+printf '[Service]\nReadOnlyPaths=/tmp\nExecStart=\nExecStart=/usr/bin/walrecv drill --config /etc/walrecv/main.toml --json\n' >/etc/systemd/system/walrecv-drill@main.service.d/json.conf
 systemctl daemon-reload
 systemctl start walrecv-drill@main
 grep -Eq '"success": ?true' /output || fail 'the drill did not say that it restored'
