@@ -88,8 +88,15 @@ func (s *settings) pair(name string, parent *tls.Certificate) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// later is as if the files had been looked at some time ago.
+// later is as if the files had been looked at some time ago, and now.
 func (a *Access) later() {
+	a.forget()
+	for known := false; !known; _, known = a.look() { // which is not waited for for long
+	}
+}
+
+// forget is as if the files had been looked at some time ago.
+func (a *Access) forget() {
 	a.look = monitor.Cached(func() (struct{}, error) { a.reread(); return struct{}{}, nil })
 }
 
@@ -278,7 +285,7 @@ func TestFilesThatHang(t *testing.T) {
 	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Rename(pipe, s.file())); err != nil {
 		t.Fatal(err)
 	}
-	a.later()
+	a.forget()
 	expectCode(t, as("old"), url+"/healthz", 200)
 	expectCode(t, as("old"), url+"/metrics", 200)
 	expectCode(t, as("new"), url+"/metrics", 401)
