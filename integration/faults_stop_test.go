@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -172,6 +173,7 @@ func TestFaultsEndpos(t *testing.T) {
 			for i, mode := range modes {
 				r := fresh(t, c, "-n", "-E", end, "-S", fmt.Sprintf("s%d", i), mode)
 				r.ends(0)
+				r.stoppedAt(end)
 				isWhole(t, c, r.spool, end)
 				only(t, filepath.Join(r.spool, "*.partial"))
 			}
@@ -182,6 +184,19 @@ func TestFaultsEndpos(t *testing.T) {
 			const size = segment.Size(fileSize)
 			archiveIsWhole(t, c, archive, first, segment.Name{Timeline: 1, Number: size.Number(last) - 1}.Format(size))
 		})
+	}
+}
+
+// stoppedAt looks for the line in the log that says how far all is durable.
+func (r *receiver) stoppedAt(least string) {
+	r.t.Helper()
+	said := regexp.MustCompile(`"msg":"stopped","timeline":1,"flushed_lsn":"([^"]+)"`).FindStringSubmatch(r.Stderr())
+	if said == nil {
+		r.t.Fatalf("it does not say where it stopped: %s", r.Stderr())
+	}
+	at, err := segment.ParseLSN(said[1])
+	if want, wantErr := segment.ParseLSN(least); err != nil || wantErr != nil || at < want {
+		r.t.Errorf("it says that it stopped at %s, want %s or more", said[1], least)
 	}
 }
 

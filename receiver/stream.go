@@ -90,6 +90,7 @@ func (s *stream) afterFailure(err error) error {
 	if failure != nil {
 		return local(failure)
 	}
+	s.progress.flushed(flushed)
 	s.feedback.isDurable(flushed)
 	return err
 }
@@ -319,6 +320,7 @@ func (s *stream) finish() error {
 	if err != nil {
 		return local(err)
 	}
+	s.progress.flushed(flushed)
 	until := time.Now().Add(finishTimeout)
 	flushed = s.feedback.farewell(flushed, finishTimeout/2)
 	if s.live != nil {

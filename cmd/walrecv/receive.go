@@ -106,7 +106,12 @@ func (a *app) runReceive(ctx context.Context, c receiveConfig, log *slog.Logger)
 		}
 		w.setReadyLag(time.Duration(now.readyLag))
 	})()
-	return receive(ctx, r, bg, c.endpos != 0, log)
+	if err := receive(ctx, r, bg, c.endpos != 0, log); err != nil {
+		return err
+	}
+	end := r.Progress()
+	log.Info("stopped", "timeline", uint32(end.Timeline), "flushed_lsn", end.Flushed.String())
+	return nil
 }
 
 // newTail prepares what archives unfinished segments; nil if nothing is to.
