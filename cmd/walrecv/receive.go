@@ -17,14 +17,14 @@ import (
 	"github.com/walrecv/walrecv/storage"
 )
 
-// drainTimeout bounds what a stop still archives or compresses: with the
-// receiver's own farewell it has to fit into stopDeadline.
 // receiveGarbage is how many bytes there are at most while some of them are garbage. An
 // archive of 100,000 segments takes 10 MB to list in a directory and 10 MB to report on, at
 // the start several times at once, and as much garbage would be left beside that. The
 // program itself takes 15 MB more.
 const receiveGarbage = 40 << 20
 
+// drainTimeout bounds what a stop still archives or compresses: with the
+// receiver's own farewell it has to fit into stopDeadline.
 const drainTimeout = 3 * time.Second
 
 // background is work on sealed segments beside the receiver: archiving or
