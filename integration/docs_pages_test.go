@@ -139,6 +139,7 @@ func refused(t *testing.T) *world {
 		c.SwitchWAL()
 		w.archived()
 	}
+	c.Stop(pgtest.Immediate) // nor does the standby get it now
 	standby.Start()
 	standby.Promote()
 	w.mkdir("/var/lib/postgresql/15")

@@ -35,7 +35,21 @@ func TestS3Requests(t *testing.T) {
 		end := float64(parseLSN(t, c.Query("select pg_current_wal_flush_lsn()")))
 		r.metricBecomes("archived_lsn", func(v float64) bool { return v >= end })
 	}
+	// quiet waits until an idle server makes no request, for so many of the status's
+	// intervals, which are those of the tail.
+	quiet := func(intervals int) {
+		t.Helper()
+		pgtest.Eventually(t, patience, func() bool {
+			p.ResetCounts()
+			for range intervals {
+				last := c.Query(replyTime)
+				pgtest.Eventually(t, patience, func() bool { return c.Query(replyTime) != last }, "the receiver gives no sign of life")
+			}
+			return p.Total() == 0
+		}, "an idle server makes requests: %v", p.Counts())
+	}
 	archived()
+	quiet(1) // what the start asks for beside archiving is over
 
 	p.ResetCounts()
 	began := time.Now()
@@ -54,15 +68,7 @@ func TestS3Requests(t *testing.T) {
 		t.Errorf("writing asks for more than writing needs: %v", got)
 	}
 
-	// Chunks of the tail that are not needed any more may still be deleted.
-	pgtest.Eventually(t, patience, func() bool {
-		p.ResetCounts()
-		for range 3 { // of the status's intervals, which are those of the tail
-			last := c.Query(replyTime)
-			pgtest.Eventually(t, patience, func() bool { return c.Query(replyTime) != last }, "the receiver gives no sign of life")
-		}
-		return p.Total() == 0
-	}, "an idle server makes requests: %v", p.Counts())
+	quiet(3) // chunks of the tail that are not needed any more may still be deleted
 	r.Kill()
 
 	p.ResetCounts()
