@@ -25,14 +25,17 @@ func TestMemoryOfLongArchive(t *testing.T) {
 	if pgtest.Long() {
 		segments = 100_000
 	}
-	c := pgtest.New(t, pgtest.Options{Major: pgtest.Version(t), WALSegmentSize: fileSize})
+	major := pgtest.Version(t)
+	program := filepath.Join(pgtest.BinDir(t, major), "pg_resetwal")
+	pgtest.Only(t, major, exists(program), "no pg_resetwal of it is here")
+	c := pgtest.New(t, pgtest.Options{Major: major, WALSegmentSize: fileSize})
 	c.Start()
 	archive := newArchive(t)
 	root := inArchive(c, archive)
 	identity := fmt.Sprintf(`{"format":1,"system_identifier":%q,"wal_segment_size":%d,"postgresql_major":%d}`, c.SystemID(), fileSize, c.Major)
 	c.Stop(pgtest.Fast)
 	name := func(number uint64) string { return segment.Name{Timeline: 1, Number: number}.Format(fileSize) }
-	reset := pgtest.Command(t, filepath.Join(pgtest.BinDir(t, c.Major), "pg_resetwal"), "-l", name(segments+1), c.DataDir)
+	reset := pgtest.Command(t, program, "-l", name(segments+1), c.DataDir)
 	if code := reset.Start().Wait(patience); code != 0 {
 		t.Fatal(code, reset.Stderr())
 	}

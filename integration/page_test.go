@@ -10,6 +10,7 @@ import (
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/chromedp"
 
+	"github.com/walrecv/walrecv/internal/basebackup"
 	"github.com/walrecv/walrecv/internal/pgtest"
 	"github.com/walrecv/walrecv/segment"
 )
@@ -18,7 +19,9 @@ import (
 // and then the server is away, after a failover, and when it has ended.
 func TestPage(t *testing.T) {
 	t.Parallel()
-	c := newPrimary(t, pgtest.Version(t))
+	major := pgtest.Version(t)
+	pgtest.Only(t, major, major >= basebackup.MinMajor, "walrecv takes no base backups of it")
+	c := newPrimary(t, major)
 	s := standbyOf(t, c, c, nil)
 	archive := newArchive(t)
 	r := watched(newReceiver(t, c, "-d", allOf(c, s)+" target_session_attrs=primary", "--archive", archive, "--tail-interval", "100ms"), "--ready-lag", "5s", "--slot-stats").start()

@@ -122,7 +122,7 @@ func (n *notifier) run(ctx context.Context, progress func() receiver.Progress, t
 			n.ready.Store(true)
 			n.tell(daemon.SdNotifyReady + "\nSTATUS=" + statusLine(progress(), trouble()))
 		case now := <-signs:
-			if p := progress(); n.moves(p, now) {
+			if p := progress(); n.ready.Load() && n.moves(p, now) {
 				n.tell(daemon.SdNotifyWatchdog + "\nSTATUS=" + statusLine(p, trouble()))
 			}
 		case <-ctx.Done():

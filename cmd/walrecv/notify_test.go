@@ -62,6 +62,35 @@ func TestSignsOfLife(t *testing.T) {
 	}
 }
 
+// A receiver that is not ready yet gives no sign of life: it would be the first thing
+// that the service manager hears.
+func TestReadyComesFirst(t *testing.T) {
+	socket := &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unixgram"}
+	manager, err := net.ListenUnixgram(socket.Net, socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	n := &notifier{log: slog.New(slog.DiscardHandler), socket: socket, changed: make(chan struct{}, 1), watchdog: 3 * time.Millisecond}
+	looked := make(chan struct{})
+	stop := n.follow(t.Context(), func() receiver.Progress {
+		select {
+		case looked <- struct{}{}:
+		default:
+		}
+		return receiver.Progress{}
+	}, func() string { return "" })
+	defer stop()
+	for range 3 {
+		<-looked // to give a sign of life
+	}
+	n.change()
+	message := make([]byte, 4096)
+	if got, err := manager.Read(message); err != nil || !strings.HasPrefix(string(message[:got]), daemon.SdNotifyReady) {
+		t.Errorf("first it tells %q, %v", message[:got], err)
+	}
+}
+
 // WAL may stay unsynced for as long as it was asked for.
 func TestSignsOfLifeBetweenSyncs(t *testing.T) {
 	n := newTestNotifier(t)
